@@ -1,0 +1,335 @@
+"""Hyperparameters: one frozen dataclass per model, its defaults, and the strict JSON merge.
+
+Resolution order: dataclass defaults -> preset (`--config`) -> `--hparams`. Nothing is changed after that; derived values are
+properties. This module imports no TensorFlow, so that flag errors answer at once.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from polyamp import constants
+from polyamp.errors import HParamsError
+
+
+def _field(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
+    """A dataclass field with the values that it may take: `[low, high]` (of each item, for a tuple) or one of `choices`."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "choices": tuple(choices)})
+
+
+def _probability(default: float) -> Any:
+    return _field(default, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MelodicHParams:
+    """Settings of the Melodic model. The defaults are the published configuration (see `configs/` for the others).
+
+    Sources: Hawthorne et al. 2018 (arXiv 1710.11153) for the onsets-and-frames family, Hawthorne et al. 2019
+    (arXiv 1810.12247) for the offset head and augmentation.
+    """
+
+    # --- Spectrogram -----------------------------------------------------------------------------------------------
+    spec_type: str = _field("cqt", choices=("cqt", "mel", "log_frequency"))
+    hop_length: int = _field(512, 1, 16_384)  # Samples.
+    spec_n_bins: int = _field(229, 1, 2048)
+    cqt_bins_per_octave: int = _field(28, 1, 240)
+    spec_fmin: float = _field(27.5, 1.0, 8000.0)  # Hz; the lowest CQT bin or mel edge.
+    mel_fmax: float = _field(8000.0, 1.0, 8000.0)  # Hz
+    mel_window: int = _field(2048, 64, 65_536)  # Samples.
+
+    # --- Architecture ----------------------------------------------------------------------------------------------
+    architecture: str = _field("onsets_frames", choices=("onsets_frames", "pitch_shared"))
+    # Convolutional stacks of `onsets_frames`; one entry per layer.
+    temporal_sizes: tuple[int, ...] = _field((3, 3, 3, 3), 1, 63)
+    freq_sizes: tuple[int, ...] = _field((3, 3, 3, 3), 1, 63)
+    num_filters: tuple[int, ...] = _field((48, 48, 96, 96), 1, 4096)
+    pool_sizes: tuple[int, ...] = _field((1, 2, 2, 1), 1, 16)  # In frequency only; 1 is no pooling.
+    conv_dropout: float = _field(0.25, 0.0, 0.95)
+    fc_size: int = _field(768, 1, 16_384)
+    fc_dropout: float = _field(0.5, 0.0, 0.95)
+    onset_lstm_units: int = _field(256, 0, 8192)  # Per direction; 0 is no LSTM.
+    offset_lstm_units: int = _field(256, 0, 8192)
+    frame_lstm_units: int = _field(0, 0, 8192)  # Inside the activation stack, before the combined LSTM.
+    combined_lstm_units: int = _field(256, 0, 8192)
+    share_conv_features: bool = _field(False)  # One convolutional stack for all heads.
+    use_batch_normalization: bool = _field(False)
+    stop_activation_gradient: bool = _field(False)
+    stop_onset_gradient: bool = _field(True)  # Onset probabilities enter the frame stack detached.
+    stop_offset_gradient: bool = _field(True)
+    # The network of `pitch_shared`: weights shared over the 88 pitches.
+    harmonics: tuple[float, ...] = _field((0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0), 0.125, 64.0)
+    channels: int = _field(48, 1, 1024)
+    temporal_dilations: tuple[int, ...] = _field((1, 2, 4, 8, 16, 32, 1), 1, 256)  # One residual block each.
+    mixing_after: tuple[int, ...] = _field((2, 4, 6), 0, 64)  # Pitch-mixing layers follow these blocks (counted from 1).
+    mixing_channels: int = _field(16, 1, 1024)
+    mixing_intervals: tuple[int, ...] = _field((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)  # Semitones, both ways.
+
+    # --- Labels ----------------------------------------------------------------------------------------------------
+    onset_length: float = _field(32.0, 0.0, 1000.0)  # Milliseconds marked after an onset.
+    offset_length: float = _field(32.0, 0.0, 1000.0)
+    onset_mode: str = _field("length_ms", choices=("length_ms", "window", "triangle"))
+    onset_window: int = _field(2, 0, 32)  # Frames on each side, for modes `window` and `triangle`.
+    onset_delay: float = _field(0.0, 0.0, 1000.0)  # Milliseconds.
+    min_frame_occupancy_for_label: float = _field(0.0, 0.0, 1.0)
+    decay_frame_weights: bool = _field(False)  # Hawthorne et al. 2018, section 3: full weight at the onset, then decaying.
+    frame_weight_onset: float = _field(5.0, 0.0, 1000.0)  # The c of that section.
+
+    # --- Loss ------------------------------------------------------------------------------------------------------
+    onsets_true_weighing: float = _field(1.0, 0.0, 1000.0)  # Weight of the frames where the label is true (recall).
+    offsets_true_weighing: float = _field(1.0, 0.0, 1000.0)
+    frames_true_weighing: float = _field(1.0, 0.0, 1000.0)
+    onset_loss_weight: float = _field(1.0, 0.0, 1000.0)
+    offset_loss_weight: float = _field(1.0, 0.0, 1000.0)
+    frame_loss_weight: float = _field(1.0, 0.0, 1000.0)
+    velocity_loss_weight: float = _field(1.0, 0.0, 1000.0)
+
+    # --- Training --------------------------------------------------------------------------------------------------
+    batch_size: int = _field(8, 1, 65_536)
+    train_frames: int = _field(640, 8, 1_000_000)  # Length of a random training crop.
+    optimizer: str = _field("adam", choices=("adam", "adamw"))
+    learning_rate: float = _field(6e-4, 0.0, 10.0)
+    lr_schedule: str = _field("exponential", choices=("exponential", "one_cycle", "constant"))
+    decay_rate: float = _field(0.98, 0.0, 1.0)
+    decay_steps: int = _field(10_000, 1, 1_000_000_000)
+    warmup_fraction: float = _field(0.1, 0.0, 1.0)  # Of the steps, for `one_cycle`.
+    weight_decay: float = _field(0.0, 0.0, 10.0)  # `adamw` only.
+    clip_norm: float = _field(3.0, 0.0, 1e6)  # L2 norm; 0 is no clipping.
+    clip_each_parameter: bool = _field(True)  # Each parameter's gradient by itself, else all together.
+    ema_momentum: float = _field(0.0, 0.0, 0.99999)  # Of the weights that are saved as best and evaluated; 0 is none.
+    precision: str = _field("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
+    jit_compile: bool = _field(False)
+
+    # --- Augmentation (off by default; Hawthorne et al. 2019, appendix B) -------------------------------------------
+    augment_probability: float = _probability(0.0)  # Share of the training crops that are changed at all.
+    augment_pitch_semitones: float = _field(0.1, 0.0, 12.0)  # Detuning, at most; labels stay.
+    augment_transpose_semitones: int = _field(0, 0, 12)  # Transposition of audio features and labels, at most.
+    augment_contrast: float = _field(100.0, 0.0, 100.0)
+    augment_eq_db: float = _field(10.0, 0.0, 30.0)
+    augment_reverb: float = _field(70.0, 0.0, 100.0)
+    augment_noise: float = _field(0.04, 0.0, 1.0)  # Pink noise, amplitude at most, relative to full scale.
+    augment_gain_db: float = _field(12.0, 0.0, 60.0)
+
+    # --- Decoding (may be changed at run time; the published names `frame_prediction_threshold` … are aliases) --------
+    predict_onset_threshold: float = _probability(0.5)  # 0 switches that input of the decoder off.
+    predict_frame_threshold: float = _probability(0.5)
+    predict_offset_threshold: float = _probability(0.5)
+    active_onset_threshold: float = _probability(0.5)  # An onset above this makes its frame active; 0: never.
+    min_note_ms: float = _field(0.0, 0.0, 10_000.0)
+    onset_peak_picking: bool = _field(False)  # Only local maxima of the onset roll start notes.
+    onset_refinement: bool = _field(False)  # Onset times below the hop by interpolating the peak.
+    onset_bias_ms: float = _field(0.0, -1000.0, 1000.0)  # Subtracted from every decoded onset and offset time.
+    predict_window_seconds: float = _field(20.0, 1.0, 3600.0)
+    predict_margin_seconds: float = _field(2.5, 0.0, 600.0)  # Context on both sides of a window, thrown away after.
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames per second: sample rate over hop."""
+        return constants.SAMPLE_RATE / self.hop_length
+
+
+@dataclasses.dataclass(frozen=True)
+class FullHParams(MelodicHParams):
+    """Settings of the Full model: the Melodic ones and how families are trained and chosen."""
+
+    multiple_instruments_threshold: float = _probability(0.5)
+    use_all_instruments: bool = _field(False)
+    family_recall_weight: float = _field(1.0, 0.0, 1000.0)
+
+
+HPARAMS: dict[str, type[MelodicHParams]] = {"MELODIC": MelodicHParams, "FULL": FullHParams}
+
+# Published spellings that mean one of ours.
+ALIASES = {
+    "frame_prediction_threshold": "predict_frame_threshold",
+    "onset_prediction_threshold": "predict_onset_threshold",
+    "offset_prediction_threshold": "predict_offset_threshold",
+}
+
+# What may differ between training and prediction: everything that only the decoder reads.
+DECODING_FIELDS = frozenset(
+    (
+        "predict_onset_threshold",
+        "predict_frame_threshold",
+        "predict_offset_threshold",
+        "active_onset_threshold",
+        "min_note_ms",
+        "onset_peak_picking",
+        "onset_refinement",
+        "onset_bias_ms",
+        "predict_window_seconds",
+        "predict_margin_seconds",
+    )
+)
+
+
+def parse_overrides(fragments: Sequence[str]) -> dict[str, Any]:
+    """Parses the values given to `--hparams`, leniently where a shell has taken something away.
+
+    Besides JSON objects it understands what bash makes of an unquoted `--hparams={"a":1,"b":[2,3]}`: brace expansion and quote
+    removal turn it into several flags such as `a:1`, `b:[2`, `3]`. Backslashes before quotes are dropped.
+
+    Args:
+        fragments: The values of all `--hparams` flags, in order.
+
+    Returns:
+        Names and values; nothing is checked against any model yet.
+
+    Raises:
+        HParamsError: The text is not an object, or a name is given twice.
+    """
+    texts = [fragment.replace('\\"', '"').strip() for fragment in fragments if fragment.strip()]
+    if not texts:
+        return {}
+    if all(text.startswith("{") and text.endswith("}") for text in texts):
+        merged: dict[str, Any] = {}
+        for text in texts:
+            merged.update(_parse_object(text))
+        return merged
+    joined = ",".join(texts)
+    return _parse_object(joined if joined.startswith("{") else "{" + joined + "}")
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    """Parses one JSON object, or the same with its quotes removed."""
+    def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise HParamsError(f"--hparams gives {name!r} twice; give it once.")
+        return dict(pairs)
+
+    quoted = re.sub(r'(?<!["\w.+-])([A-Za-z_][\w.-]*)(?!["\w.])', r'"\1"', text)
+    quoted = re.sub(r'"(true|false|null|NaN|Infinity)"(?!\s*:)', r"\1", quoted)
+    for candidate in (text, quoted):
+        try:
+            value = json.loads(candidate, object_pairs_hook=reject_duplicates)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(value, dict):
+            return value
+    raise HParamsError(f'--hparams is not a JSON object: {text!r}. Write it like --hparams=\'{{"learning_rate": 0.001}}\'.')
+
+
+def model_hparams(model_type: str) -> type[MelodicHParams]:
+    """The dataclass of a model type; `HParamsError` where there is none."""
+    if model_type not in HPARAMS:
+        raise HParamsError(f"model type {model_type!r} is not built yet; built so far: {', '.join(HPARAMS)}.")
+    return HPARAMS[model_type]
+
+
+def merge(base: MelodicHParams, overrides: Mapping[str, Any], source: str = "--hparams") -> MelodicHParams:
+    """Returns `base` with `overrides` applied, every name, type and range checked.
+
+    Args:
+        base: Settings to start from; not changed.
+        overrides: Names (aliases allowed) and JSON values; lists become tuples, whole floats become ints where an int is due.
+        source: Where the overrides come from, for error messages.
+
+    Raises:
+        HParamsError: Names the field, its type and range, and for an unknown name the nearest known ones.
+    """
+    fields = {field.name: field for field in dataclasses.fields(base)}
+    types = typing.get_type_hints(type(base))
+    values = {}
+    for given, value in overrides.items():
+        name = ALIASES.get(given, given)
+        if name not in fields:
+            near = difflib.get_close_matches(name, [*fields, *ALIASES], n=3)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise HParamsError(f"{source}: {given!r} is not a hyperparameter of {type(base).__name__}.{hint}")
+        if name in values:
+            raise HParamsError(f"{source}: {name!r} is given twice (once as an alias); give it once.")
+        values[name] = _checked(fields[name], types[name], value, source)
+    return dataclasses.replace(base, **values)
+
+
+def _describe(field: dataclasses.Field, kind: Any) -> str:
+    """Type and range of a field in words, such as `float between 0.0 and 1.0`."""
+    if typing.get_origin(kind) is tuple:
+        words = f"list of {typing.get_args(kind)[0].__name__}"
+    else:
+        words = kind.__name__
+    meta = field.metadata
+    if meta.get("choices"):
+        return f"{words}, one of {', '.join(meta['choices'])}"
+    return words if meta.get("low") is None else f"{words} between {meta['low']} and {meta['high']}"
+
+
+def _checked(field: dataclasses.Field, kind: Any, value: Any, source: str) -> Any:
+    """The value as the field's type, or an error that says what is due."""
+    problem = HParamsError(f"{source}: {field.name} must be a {_describe(field, kind)}, not {value!r}.")
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or not value:
+            raise problem
+        return tuple(_checked_scalar(field, typing.get_args(kind)[0], item, problem) for item in value)
+    return _checked_scalar(field, kind, value, problem)
+
+
+def _checked_scalar(field: dataclasses.Field, kind: type, value: Any, problem: HParamsError) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    elif kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not kind:
+        raise problem
+    if isinstance(value, float) and not math.isfinite(value):
+        raise problem
+    low, high, choices = field.metadata["low"], field.metadata["high"], field.metadata["choices"]
+    if (low is not None and not low <= value <= high) or (choices and value not in choices):
+        raise problem
+    return value
+
+
+def read_json(path: str | Path, source: str | None = None) -> dict[str, Any]:
+    """Reads a JSON object of hyperparameters; `HParamsError` with the file's name if that is not what it holds."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise HParamsError(f"{source or path}: cannot be read as JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise HParamsError(f"{source or path}: must hold a JSON object of hyperparameters.")
+    return value
+
+
+def preset_path(config: str) -> Path:
+    """The file of a preset: `config` itself if it is a path to a file, else `configs/<config>.json`.
+
+    Raises:
+        HParamsError: Neither exists; names the presets that do.
+    """
+    if Path(config).is_file():
+        return Path(config)
+    folders = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
+    for folder in folders:
+        candidate = folder / f"{config.removesuffix('.json')}.json"
+        if candidate.is_file():
+            return candidate
+    known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.json")})
+    near = difflib.get_close_matches(config, known, n=3) or known
+    raise HParamsError(f"--config: no file {config!r} and no preset of that name; presets: {', '.join(near)}.")
+
+
+def resolve(model_type: str, config: str | None = None, overrides: Mapping[str, Any] | None = None) -> MelodicHParams:
+    """Defaults of `model_type`, then the preset, then the overrides."""
+    resolved = model_hparams(model_type)()
+    if config:
+        path = preset_path(config)
+        resolved = merge(resolved, read_json(path), source=str(path))
+    return merge(resolved, overrides or {})
+
+
+def to_json(hparams: MelodicHParams) -> str:
+    """All settings as indented JSON, to be read back by `from_json`."""
+    return json.dumps(dataclasses.asdict(hparams), indent=2) + "\n"
+
+
+def from_json(model_type: str, path: str | Path) -> MelodicHParams:
+    """Reads settings that `to_json` wrote; unknown names are errors, absent ones take their defaults."""
+    return merge(model_hparams(model_type)(), read_json(path), source=str(path))
