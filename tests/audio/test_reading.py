@@ -1,0 +1,208 @@
+"""Reading audio: formats, rates, channels, streaming and every kind of bad input."""
+
+import shutil
+import subprocess
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+import soxr
+
+from polyamp.audio import reading
+from polyamp.errors import AudioError
+
+RATE = 16_000
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+
+
+def tone(seconds: float, rate: int = RATE, frequency: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def write(path: Path, samples: np.ndarray, rate: int = RATE, **options) -> Path:
+    soundfile.write(path, samples, rate, **options)
+    return path
+
+
+def assert_one_line(error: pytest.ExceptionInfo, path: Path) -> None:
+    message = str(error.value)
+    assert str(path) in message and "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff"])
+def test_lossless_16k_mono_is_read_unchanged(tmp_path, name):
+    samples = np.random.default_rng(0).integers(-32768, 32768, 20_000).astype(np.int16)
+    read = reading.read(write(tmp_path / name, samples))
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, samples / np.float32(32768))
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 96_000, 192_000])
+def test_any_rate_gives_the_same_tone_at_the_same_time(tmp_path, rate):
+    samples = tone(1.0, rate)
+    read = reading.read(write(tmp_path / "a.wav", samples, rate, subtype="FLOAT"))
+    assert abs(len(read) - RATE) <= 1
+    inner = slice(1600, 14_400)  # Away from the filter's edges.
+    np.testing.assert_allclose(read[inner], tone(1.0)[inner], atol=2e-4)
+
+
+@pytest.mark.parametrize("channels", [2, 7])
+def test_channels_are_averaged(tmp_path, channels):
+    samples = np.random.default_rng(1).uniform(-1, 1, (5000, channels)).astype(np.float32)
+    read = reading.read(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
+    np.testing.assert_allclose(read, samples.mean(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
+def test_lossy_formats_keep_time(tmp_path, name):
+    noise = np.random.default_rng(4).standard_normal(88_200)
+    samples = (0.3 * scipy.signal.lfilter([0.1], [1, -0.9], noise)).astype(np.float32)
+    read = reading.read(write(tmp_path / name, samples, 44_100))
+    expected = soxr.resample(samples, 44_100, RATE)
+    assert abs(len(read) - len(expected)) < 0.1 * RATE
+    lag = np.argmax(np.correlate(read[8000:24_000], expected[9000:23_000], "valid")) - 1000
+    assert abs(lag) <= 1  # An MP3 encoder's delay that is not taken off would be some hundreds.
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["a.m4a", "a.mka", "a.ac3"])
+def test_what_libsndfile_does_not_know_goes_through_ffmpeg(tmp_path, name):
+    source = write(tmp_path / "a.wav", np.stack([tone(1.5, 44_100), tone(1.5, 44_100) / 2], 1), 44_100)
+    target = tmp_path / "strange -name: %d.x".replace(".x", Path(name).suffix)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, f"file:{target}"], check=True)
+    read = reading.read(target)
+    assert abs(len(read) - 1.5 * RATE) < 0.1 * RATE
+    assert np.std(read[4000:20_000]) == pytest.approx(0.75 * 0.5 / np.sqrt(2), rel=0.1)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_stream_is_read_whatever_the_block(tmp_path, rate):
+    rng = np.random.default_rng(2)
+    path = write(tmp_path / "a.flac", rng.uniform(-0.9, 0.9, (10 * rate + 17, 2)), rate)
+    whole = reading.read(path)
+    np.testing.assert_allclose(whole, soxr.resample(soundfile.read(path, dtype="float32")[0].mean(1), rate, RATE), atol=1e-6)
+    for seconds in (0.1, 0.777, 3.0, 1000.0):
+        blocks = list(reading.stream(path, seconds))
+        assert {len(block) for block in blocks[:-1]} <= {round(seconds * RATE)}
+        assert 0 < len(blocks[-1]) <= round(seconds * RATE)
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+@pytest.mark.parametrize("suffix", [".wav", pytest.param(".mka", marks=needs_ffmpeg)])
+def test_stream_has_constant_memory(tmp_path, suffix):
+    path = write(tmp_path / "a.wav", np.zeros(20 * 60 * 8000, np.int16), 8000)  # 77 MB when read whole.
+    if suffix != ".wav":
+        target = path.with_suffix(suffix)
+        subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-c:a", "copy", target], check=True)
+        path = target
+    tracemalloc.start()
+    total = sum(len(block) for block in reading.stream(path, 5.0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert total == 20 * 60 * RATE
+    assert peak < 20e6
+
+
+@needs_ffmpeg
+def test_an_abandoned_stream_ends_ffmpeg(tmp_path, monkeypatch):
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: started.append(popen(*args, **options)) or started[-1])
+    source = write(tmp_path / "a.wav", tone(60.0))
+    target = tmp_path / "a.mka"
+    popen(["ffmpeg", "-v", "error", "-i", source, "-c:a", "copy", target]).wait()
+    blocks = reading.stream(target, 1.0)
+    next(blocks)
+    blocks.close()
+    assert len(started) == 1 and started[0].returncode is not None
+
+
+def test_ten_milliseconds_are_enough(tmp_path):
+    assert len(reading.read(write(tmp_path / "a.wav", tone(0.01, 44_100), 44_100))) == 160
+
+
+def test_silence_is_read(tmp_path):
+    assert not reading.read(write(tmp_path / "a.wav", np.zeros(4000, np.int16))).any()
+
+
+def test_missing_directory_and_empty_files(tmp_path):
+    empty = tmp_path / "empty.wav"
+    empty.touch()
+    for path, words in ((tmp_path / "none.wav", "no such file"), (tmp_path, "directory"), (empty, "empty")):
+        with pytest.raises(AudioError, match=words) as error:
+            reading.read(path)
+        assert_one_line(error, path)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".flac", ".ogg", ".raw", ".m4a", ".m3u8"])
+@pytest.mark.parametrize("ffmpeg", [pytest.param(True, marks=needs_ffmpeg), False])
+def test_text_is_refused_whatever_its_name(tmp_path, monkeypatch, suffix, ffmpeg):
+    path = tmp_path / f"text{suffix}"
+    path.write_text("Dear diary,\n\nthis is not audio at all.\n" * 100)
+    if not ffmpeg:
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(AudioError, match="no audio that libsndfile" if ffmpeg else "install ffmpeg") as error:
+        reading.read(path)
+    assert_one_line(error, path)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.95])
+def test_truncated_flac_is_an_error(tmp_path, kept):
+    path = write(tmp_path / "a.flac", np.random.default_rng(3).uniform(-0.5, 0.5, 80_000), RATE)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(AudioError, match="cut short|damaged") as error:
+        reading.read(path)
+    assert_one_line(error, path)
+
+
+@needs_ffmpeg
+def test_truncated_m4a_is_an_error(tmp_path):
+    target = tmp_path / "a.m4a"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", write(tmp_path / "a.wav", tone(5.0)), target], check=True)
+    target.write_bytes(target.read_bytes()[:5000])
+    with pytest.raises(AudioError) as error:
+        reading.read(target)
+    assert_one_line(error, target)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_zero_length_is_an_error(tmp_path, rate):
+    path = write(tmp_path / "a.wav", np.zeros(0, np.int16), rate)
+    with pytest.raises(AudioError, match="no samples") as error:
+        reading.read(path)
+    assert_one_line(error, path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_samples_that_are_no_sound_are_an_error(tmp_path, value):
+    samples = tone(1.0, 22_050)
+    samples[1000] = value
+    path = write(tmp_path / "a.wav", samples, 22_050, subtype="FLOAT")
+    with pytest.raises(AudioError, match="NaN") as error:
+        reading.read(path)
+    assert_one_line(error, path)
+
+
+def test_an_absurd_rate_is_an_error(tmp_path):
+    path = write(tmp_path / "a.wav", tone(0.1), 1)
+    with pytest.raises(AudioError, match="1 samples per second"):
+        reading.read(path)
+
+
+def test_wav_bytes_keep_16_bit_audio_and_clip():
+    samples = np.arange(-32768, 32768).astype(np.float32) / 32768
+    np.testing.assert_array_equal(reading.decode_wav(reading.write_wav_bytes(samples)), samples)
+    clipped = reading.decode_wav(reading.write_wav_bytes(np.float32([1.7, -1.7])))
+    np.testing.assert_array_equal(clipped, np.float32([32767 / 32768, -1]))
+
+
+def test_decode_wav_resamples_and_refuses_other_bytes(tmp_path):
+    path = write(tmp_path / "a.flac", tone(1.0, 48_000), 48_000)
+    np.testing.assert_array_equal(reading.decode_wav(path.read_bytes()), reading.read(path))
+    for data in (b"", b"not audio" * 50):
+        with pytest.raises(AudioError, match="record 7"):
+            reading.decode_wav(data, name="record 7")
