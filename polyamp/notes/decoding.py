@@ -1,0 +1,176 @@
+"""From rolls of probabilities to notes: the onsets-and-frames decoder, vectorised over all frames and pitches."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from polyamp import constants
+from polyamp.errors import HParamsError
+from polyamp.hparams import MelodicHParams
+from polyamp.notes.arrays import Notes
+
+# Silent frames after each pitch where all pitches lie one after another in a flat array: neighbours up to so many frames away
+# can be compared without mixing pitches. Also the radius in which an onset must be the highest.
+_GAP = 2
+_MAX_SHIFT = 0.49  # Frames by which refinement may move an event: below a half, so that no note loses its whole length.
+
+
+def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Notes:
+    """Decodes rolls into notes.
+
+    A note starts at an onset, sounds while its frames do and ends at an offset, at the next onset of its pitch or with its
+    frames (Hawthorne et al. 2018, section 3). An onset makes its frame active, even if the frame roll does not, and so does
+    every onset probability above `active_onset_threshold`; an offset silences its frame. Without `onset_peak_picking` and
+    `onset_refinement` the notes are those of `note_seq.sequences_lib.pianoroll_to_note_sequence`.
+
+    Thresholds of 0 switch an input off: without onsets (roll not read at all) a note starts where its frames do; without
+    offsets frames alone end it; without frames it lasts until an offset or the next onset, at most to the end.
+
+    With `onset_peak_picking` only local maxima above the threshold count, of a plateau its first frame, so that a peak several
+    frames wide is one onset; maxima closer than three frames are one. The same goes for offsets, and an offset in the frame of
+    an onset belongs to the note before. `onset_refinement` moves both between frames.
+
+    Args:
+        rolls: Probabilities "onset", "offset", "frame" and "velocity", `[time, 88]`.
+        hparams: Decoding settings and hop.
+
+    Returns:
+        Notes sorted by onset; those of one pitch never overlap and none is shorter than `min_note_ms` (before cutting at 0
+        what `onset_bias_ms` moves below it) or of no length.
+
+    Raises:
+        HParamsError: Onset and frame inputs are both switched off.
+        ValueError: The rolls are not of one shape `[time, 88]`.
+    """
+    num_frames = _check(rolls)
+    if not hparams.predict_onset_threshold and not hparams.predict_frame_threshold:
+        raise HParamsError("predict_onset_threshold and predict_frame_threshold are both 0 (off); decoding needs one of them.")
+    onset, offset = _flatten(rolls["onset"]), _flatten(rolls["offset"])
+    starts = _events(onset, hparams.predict_onset_threshold, hparams.onset_peak_picking)
+    stops = _events(offset, hparams.predict_offset_threshold, hparams.onset_peak_picking)
+    if hparams.onset_peak_picking and starts is not None and stops is not None:
+        stops &= ~starts
+    active = _active(rolls["frame"], onset, starts, stops, hparams)
+    start, end = _spans(active, starts)
+
+    stride = num_frames + _GAP
+    pitch_index = start // stride
+    first = pitch_index * stride  # Flat index of the pitch's frame 0.
+    onset_frame, offset_frame = start - first, end - first
+    velocity = _midi_velocity(np.asarray(rolls["velocity"])[onset_frame, pitch_index])
+    if hparams.onset_refinement:
+        if starts is not None:
+            onset_frame = onset_frame + _shift(onset, start, onset_frame, num_frames)
+        if stops is not None:
+            offset_frame = offset_frame + _shift(offset, end, offset_frame, num_frames) * stops[end]
+        restarted = np.flatnonzero(end[:-1] == start[1:])
+        offset_frame[restarted] = onset_frame[restarted + 1]
+    return _notes(onset_frame, offset_frame, pitch_index + constants.MIN_MIDI_PITCH, velocity, hparams)
+
+
+def _check(rolls: Mapping[str, np.ndarray]) -> int:
+    """The number of frames of the rolls, if they fit together."""
+    shapes = {name: np.shape(rolls[name]) for name in constants.ROLLS}
+    num_frames = shapes["onset"][0] if shapes["onset"] else 0
+    if any(shape != (num_frames, constants.NUM_PITCHES) for shape in shapes.values()):
+        raise ValueError(f"rolls must all be [time, {constants.NUM_PITCHES}]; got {shapes}.")
+    return num_frames
+
+
+def _flatten(roll: np.ndarray) -> np.ndarray:
+    """All pitches one after another in time order, each followed by `_GAP` zeros: `[time, 88] -> [88 * (time + _GAP)]`."""
+    roll = np.asarray(roll)
+    padded = np.zeros((roll.shape[1], roll.shape[0] + _GAP), roll.dtype)
+    padded[:, : roll.shape[0]] = roll.T
+    return padded.ravel()
+
+
+def _previous(flat: np.ndarray) -> np.ndarray:
+    """Each frame's predecessor; the first frames get silence, wrapped around from the last gap."""
+    return np.roll(flat, 1)
+
+
+def _events(probability: np.ndarray, threshold: float, peaks_only: bool) -> np.ndarray | None:
+    """Where a flat roll says that something happens; None where a threshold of 0 switches it off."""
+    if not threshold:
+        return None
+    above = probability > threshold
+    return _local_maxima(probability, above) if peaks_only else above
+
+
+def _local_maxima(probability: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Marks candidates that are highest within `_GAP` frames on both sides; of equal ones the first."""
+    highest = candidates.copy()
+    for distance in range(1, _GAP + 1):
+        highest &= probability > np.roll(probability, distance)
+        highest &= probability >= np.roll(probability, -distance)
+    index = np.flatnonzero(highest)
+    if len(index):
+        # A plateau that rises again after more than _GAP frames is a step, not a peak: nothing below it before the next peak.
+        lowest_until_next = np.minimum.reduceat(probability, index)
+        highest[index[:-1][lowest_until_next[:-1] >= probability[index[:-1]]]] = False
+    return highest
+
+
+def _active(
+    frame_roll: np.ndarray,
+    onset: np.ndarray,
+    starts: np.ndarray | None,
+    stops: np.ndarray | None,
+    hparams: MelodicHParams,
+) -> np.ndarray:
+    """Flat boolean roll of the frames in which a note may sound."""
+    if hparams.predict_frame_threshold:
+        active = _flatten(np.asarray(frame_roll) > hparams.predict_frame_threshold)
+    else:
+        active = _flatten(np.ones(np.shape(frame_roll), bool))
+    if starts is not None:
+        active |= starts
+        if hparams.active_onset_threshold:
+            active |= onset > hparams.active_onset_threshold
+    if stops is not None:
+        active &= ~stops
+    return active
+
+
+def _spans(active: np.ndarray, starts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Flat indices of each note's first frame and of the one after its last, in ascending order."""
+    was_active = _previous(active)
+    # An onset of several frames starts one note, unless something silenced the frame before.
+    begins = active & ~was_active if starts is None else active & starts & ~(was_active & _previous(starts))
+    start = np.flatnonzero(begins)
+    run_end = np.flatnonzero(was_active & ~active)
+    end = run_end[np.searchsorted(run_end, start)]
+    end[:-1] = np.minimum(end[:-1], start[1:])
+    return start, end
+
+
+def _shift(flat: np.ndarray, index: np.ndarray, frame: np.ndarray, num_frames: int) -> np.ndarray:
+    """How far the true peak lies from each frame, in frames within +-`_MAX_SHIFT`; 0 where the frame is no local maximum.
+
+    A symmetric triangle through the frame and its neighbours, exact for the targets of `onset_mode` "triangle" whatever their
+    height: both sides have the slope of the steeper one.
+    """
+    left, centre, right = flat[index - 1], flat[index], flat[(index + 1) % len(flat)]
+    drop = centre - np.minimum(left, right)
+    peak = (drop > 0) & (centre >= np.maximum(left, right)) & (frame > 0) & (frame < num_frames - 1)
+    shift = (right - left) / (2 * np.where(peak, drop, 1))
+    return np.where(peak, np.clip(shift, -_MAX_SHIFT, _MAX_SHIFT), 0.0)
+
+
+def _midi_velocity(velocity: np.ndarray) -> np.ndarray:
+    """MIDI velocities 1 to 127 of velocities in [0, 1]."""
+    scaled = np.rint(np.clip(np.nan_to_num(velocity), 0, 1) * constants.MAX_MIDI_VELOCITY)
+    return np.maximum(scaled, 1).astype(np.int64)
+
+
+def _notes(
+    onset_frame: np.ndarray, offset_frame: np.ndarray, pitch: np.ndarray, velocity: np.ndarray, hparams: MelodicHParams
+) -> Notes:
+    """Notes from frames, without those that are too short."""
+    frame_seconds = 1 / hparams.frames_per_second
+    onset, offset = onset_frame * frame_seconds, offset_frame * frame_seconds
+    bias = hparams.onset_bias_ms / 1000.0
+    kept = ((offset - onset) * 1000 >= hparams.min_note_ms) & (offset - bias > 0)
+    onset, offset = np.maximum(onset[kept] - bias, 0.0), offset[kept] - bias
+    return Notes.of(onset, offset, pitch[kept], velocity[kept])
