@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import mido
 import numpy as np
 
-from polyamp import constants
+from polyamp import atomic, constants
 from polyamp.errors import DataError, PolyampError
 from polyamp.notes.arrays import Notes
 
@@ -137,7 +137,8 @@ def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEF
     for index, program in enumerate(np.unique(notes.program).tolist()):
         chosen = notes[notes.program == program]
         midi.tracks.append(_track(chosen, program, channels[index % len(channels)], resolution * 1e6 / tempo))
-    _write_atomically(midi, Path(path))
+    with atomic.replacing(path) as temporary:
+        midi.save(str(temporary))
 
 
 def _ticks_per_quarter(tempo: int, last_time: float) -> int:
@@ -166,15 +167,3 @@ def _track(notes: Notes, program: int, channel: int, ticks_per_second: float) ->
         kind = "note_on" if is_start else "note_off"
         track.append(mido.Message(kind, channel=channel, note=note, velocity=strength, time=wait))
     return track
-
-
-def _write_atomically(midi: mido.MidiFile, path: Path) -> None:
-    """Saves under a temporary name in the same folder and renames."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        midi.save(str(temporary))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise PolyampError(f"{path}: cannot be written ({error.strerror}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,0 +1,30 @@
+"""Files that appear under their name only when they are complete."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from polyamp.errors import PolyampError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a temporary name in the folder of `path` to write to, and renames it to `path` when the block is left.
+
+    An exception in the block leaves an existing file as it was. The temporary name keeps the extension, by which some libraries
+    choose the format.
+
+    Raises:
+        PolyampError: The file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PolyampError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
