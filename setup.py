@@ -1,0 +1,43 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = (ROOT / "polyamp/__init__.py").read_text(encoding="utf-8").split('__version__ = "')[1].split('"')[0]
+
+TEST = ["hypothesis", "jax", "pytest", "pytest-xdist"]
+
+setup(
+    name="polyamp",
+    version=VERSION,
+    description="Audio to MIDI with four transcription models behind one runner",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    py_modules=["polyamp_runner"],
+    # The presets of configs/ are installed inside the package, where a non-editable install finds them.
+    packages=[*find_packages(include=["polyamp", "polyamp.*"]), "polyamp.configs"],
+    package_dir={"polyamp.configs": "configs"},
+    package_data={"polyamp": ["checkpoints/**/*", "checkpoints/*"], "polyamp.configs": ["*.json"]},
+    install_requires=[
+        "absl-py",
+        "audioop-lts; python_version>='3.13'",
+        "keras>=3.12",
+        "librosa>=0.11",
+        "matplotlib",
+        "mido",
+        "mir_eval",
+        "note-seq==0.0.5",
+        "numpy>=1.26,<3",
+        "soundfile",
+        "soxr",
+        "tensorflow>=2.18",
+        "tensorflow-datasets",
+        "tqdm",
+    ],
+    extras_require={"test": TEST, "dev": [*TEST, "mypy", "pre-commit", "ruff"]},
+    entry_points={"console_scripts": ["polyamp = polyamp_runner:main"]},
+)
