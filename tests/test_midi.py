@@ -1,0 +1,103 @@
+"""MIDI files: exact times at any tempo, programs, velocities, read back by pretty_midi and mido."""
+
+import mido
+import numpy as np
+import pretty_midi
+import pytest
+
+from polyamp import notes
+from polyamp.errors import DataError, PolyampError
+from polyamp.notes import Notes
+
+
+def some_notes(count=200, seconds=300.0, programs=1):
+    rng = np.random.default_rng(0)
+    onset = np.sort(rng.uniform(0, seconds, count))
+    # One pitch per note in turn, so that none overlaps another of its pitch.
+    pitch = 21 + np.arange(count) % 88
+    return Notes.of(
+        onset, onset + rng.uniform(0.03, 1.0, count), pitch, rng.integers(1, 128, count), np.arange(count) % programs
+    )
+
+
+@pytest.mark.parametrize("qpm", [4, 20, 60, 97.3, 117.0, 120, 133.33, 200, 999, 4000])
+def test_times_in_seconds_do_not_depend_on_the_tempo(tmp_path, qpm):
+    written = some_notes()
+    notes.write_midi(written, tmp_path / "a.mid", qpm)
+    midi = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid"))
+    found = sorted(midi.instruments[0].notes, key=lambda note: (note.start, note.pitch))
+    np.testing.assert_allclose([note.start for note in found], written.onset, rtol=0, atol=0.0005)
+    np.testing.assert_allclose([note.end for note in found], written.offset, rtol=0, atol=0.0005)
+    assert [note.pitch for note in found] == written.pitch.tolist()
+    assert [note.velocity for note in found] == written.velocity.tolist()
+    assert midi.get_tempo_changes()[1] == pytest.approx([qpm], rel=1e-4)
+
+
+@pytest.mark.parametrize("qpm", [117, 400])
+def test_the_last_note_of_two_hours_is_as_exact(tmp_path, qpm):
+    notes.write_midi(Notes.of([7199.1234], [7200.0], [60]), tmp_path / "long.mid", qpm)
+    (note,) = pretty_midi.PrettyMIDI(str(tmp_path / "long.mid")).instruments[0].notes
+    assert note.start == pytest.approx(7199.1234, abs=0.001) and note.end == pytest.approx(7200.0, abs=0.001)
+
+
+def test_programs_have_tracks_and_channels_of_their_own(tmp_path):
+    written = some_notes(100, 60.0, programs=20)
+    notes.write_midi(written, tmp_path / "band.mid")
+    midi = pretty_midi.PrettyMIDI(str(tmp_path / "band.mid"))
+    assert sorted(instrument.program for instrument in midi.instruments) == list(range(20))
+    assert not any(instrument.is_drum for instrument in midi.instruments)
+    assert all(len(instrument.notes) == 5 for instrument in midi.instruments)
+    read = notes.read_midi(tmp_path / "band.mid")
+    assert read.program.tolist() == written.program.tolist() and read.pitch.tolist() == written.pitch.tolist()
+
+
+def test_touching_notes_of_one_pitch_stay_apart(tmp_path):
+    written = Notes.of([0.0, 0.5, 1.0], [0.5, 1.0, 1.0], [60, 60, 60], [10, 20, 0])
+    notes.write_midi(written, tmp_path / "touching.mid")
+    read = notes.read_midi(tmp_path / "touching.mid")
+    np.testing.assert_allclose(read.onset, [0, 0.5, 1.0], atol=0.001)
+    np.testing.assert_allclose(read.offset, [0.5, 1.0, 1.0], atol=0.001)
+    assert read.velocity.tolist() == [10, 20, 1] and (read.offset > read.onset).all()
+
+
+def test_no_notes_make_a_valid_file(tmp_path):
+    notes.write_midi(Notes.empty(), tmp_path / "silence.mid", 90)
+    assert notes.read_midi(tmp_path / "silence.mid") == Notes.empty()
+    assert mido.MidiFile(tmp_path / "silence.mid").length == 0
+
+
+@pytest.mark.parametrize("qpm", [0, -3, 3.5, 5000, float("nan"), float("inf")])
+def test_tempo_must_fit(tmp_path, qpm):
+    with pytest.raises(PolyampError, match="tempo"):
+        notes.write_midi(Notes.empty(), tmp_path / "a.mid", qpm)
+
+
+def test_failing_to_write_leaves_nothing_behind_and_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "a.mid"
+    path.write_bytes(b"old")
+
+    def save_half(self, filename):
+        with open(filename, "wb") as file:
+            file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mido.MidiFile, "save", save_half)
+    with pytest.raises(PolyampError, match=r"a\.mid: cannot be written \(No space left on device\)"):
+        notes.write_midi(Notes.empty(), path)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_unwritable_places_are_one_line(tmp_path):
+    (tmp_path / "folder.mid").mkdir()
+    for path in (tmp_path / "missing" / "a.mid", tmp_path / "folder.mid"):
+        with pytest.raises(PolyampError, match="cannot be written"):
+            notes.write_midi(Notes.empty(), path)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.mid"]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"MThd\x00\x00\x00\x06\x00\x01"])
+def test_what_is_not_midi_is_named(tmp_path, content):
+    (tmp_path / "bad.mid").write_bytes(content)
+    for name in ("bad.mid", "missing.mid"):
+        with pytest.raises(DataError, match=name):
+            notes.read_midi(tmp_path / name)
