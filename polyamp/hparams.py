@@ -102,7 +102,6 @@ class MelodicHParams:
     weight_decay: float = _field(0.0, 0.0, 10.0)  # `adamw` only.
     clip_norm: float = _field(3.0, 0.0, 1e6)  # L2 norm; 0 is no clipping.
     clip_each_parameter: bool = _field(True)  # Each parameter's gradient by itself, else all together.
-    ema_momentum: float = _field(0.0, 0.0, 0.99999)  # Of the weights that are saved as best and evaluated; 0 is none.
     precision: str = _field("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
     jit_compile: bool = _field(False)
 
@@ -122,8 +121,8 @@ class MelodicHParams:
     predict_offset_threshold: float = _probability(0.5)
     active_onset_threshold: float = _probability(0.5)  # An onset above this makes its frame active; 0: never.
     min_note_ms: float = _field(0.0, 0.0, 10_000.0)
-    onset_peak_picking: bool = _field(False)  # Only local maxima of the onset roll start notes.
-    onset_refinement: bool = _field(False)  # Onset times below the hop by interpolating the peak.
+    onset_peak_picking: bool = _field(False)  # Only local maxima of the onset (offset) roll start (end) notes.
+    onset_refinement: bool = _field(False)  # Onset (offset) times below the hop by interpolating the peak.
     onset_bias_ms: float = _field(0.0, -1000.0, 1000.0)  # Subtracted from every decoded onset and offset time.
     predict_window_seconds: float = _field(20.0, 1.0, 3600.0)
     predict_margin_seconds: float = _field(2.5, 0.0, 600.0)  # Context on both sides of a window, thrown away after.
@@ -144,6 +143,7 @@ class FullHParams(MelodicHParams):
 
 
 HPARAMS: dict[str, type[MelodicHParams]] = {"MELODIC": MelodicHParams, "FULL": FullHParams}
+BUILT = ("MELODIC",)  # Those whose networks exist.
 
 # Published spellings that mean one of ours.
 ALIASES = {
@@ -167,6 +167,14 @@ DECODING_FIELDS = frozenset(
         "predict_margin_seconds",
     )
 )
+
+_FIRST_FIELD_AFTER_STRUCTURE = "onset_length"
+
+
+def structure(hparams: MelodicHParams) -> dict[str, Any]:
+    """The settings that trained weights depend on (spectrogram and architecture); all others may change between runs."""
+    names = [field.name for field in dataclasses.fields(hparams)]
+    return {name: getattr(hparams, name) for name in names[: names.index(_FIRST_FIELD_AFTER_STRUCTURE)]}
 
 
 def parse_overrides(fragments: Sequence[str]) -> dict[str, Any]:
@@ -219,8 +227,8 @@ def _parse_object(text: str) -> dict[str, Any]:
 
 def model_hparams(model_type: str) -> type[MelodicHParams]:
     """The dataclass of a model type; `HParamsError` where there is none."""
-    if model_type not in HPARAMS:
-        raise HParamsError(f"model type {model_type!r} is not built yet; built so far: {', '.join(HPARAMS)}.")
+    if model_type not in BUILT:
+        raise HParamsError(f"model type {model_type!r} is not built yet; built so far: {', '.join(BUILT)}.")
     return HPARAMS[model_type]
 
 

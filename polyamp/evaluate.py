@@ -1,0 +1,181 @@
+"""Runs a model over examples and scores it: one row of metrics per example, their mean, and on request what it heard."""
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import logging
+
+from polyamp import atomic, constants, metrics, notes, plots
+from polyamp.errors import DataError, PolyampError
+from polyamp.hparams import MelodicHParams
+from polyamp.notes import Notes
+from polyamp.predict import predict_rolls
+
+if TYPE_CHECKING:
+    from polyamp.checkpoint import Loaded
+    from polyamp.data.records import Example
+
+# What the printed table shows of each example; the files hold everything.
+TABLE_COLUMNS = ("frame_f1", "onset_f1", "offset_f1", "note_onset_f1", "note_offset_f1", "note_velocity_f1")
+_ID_WIDTH = 48  # Characters of an id in the table.
+
+
+@dataclasses.dataclass(frozen=True)
+class Assessment:
+    """What a model made of one example: scores, and the notes that were compared."""
+
+    metrics: dict[str, float]
+    reference: Notes
+    estimate: Notes
+
+
+Assess = Callable[["Loaded", MelodicHParams, "Example"], Assessment]
+
+
+def evaluate(
+    loaded_model: "Loaded",
+    hparams: MelodicHParams,
+    examples: Iterable["Example"],
+    output_dir: str | Path,
+    eval_name: str,
+    num_steps: int | None = None,
+    save_path: str | Path | None = None,
+    assess: Assess | None = None,
+) -> dict[str, Any]:
+    """Scores a model and writes `<eval_name>-<step>.json` and `.csv`.
+
+    Args:
+        loaded_model: Model and the step that it was saved at.
+        hparams: Resolved settings; decoding thresholds may differ from those saved with the model.
+        examples: Examples with reference notes; read once, one at a time.
+        output_dir: Folder of the two files, made if need be.
+        eval_name: Name of this evaluation.
+        num_steps: How many examples at most; None is all.
+        save_path: Folder for each example's predicted MIDI and piano-roll picture; None is no such files.
+        assess: How one example is scored; `assess_melodic` where absent.
+
+    Returns:
+        "eval_name", "step", "num_examples", "mean" (metric -> float), "examples" (a list of dicts, "id" and metrics), "table"
+        (text to print), "json" and "csv" (paths).
+
+    Raises:
+        DataError: There are no examples.
+        PolyampError: A file cannot be written.
+    """
+    assess = assess or assess_melodic
+    output_dir = _folder(output_dir)
+    pictures = _folder(save_path) if save_path else None
+    rows: list[tuple[str, dict[str, float]]] = []
+    names: set[str] = set()
+    for example in itertools.islice(examples, num_steps):
+        assessment = assess(loaded_model, hparams, example)
+        rows.append((example.id, assessment.metrics))
+        logging.info("Evaluated %d: %s.", len(rows), example.id)
+        if pictures:
+            _save(assessment, example.id, pictures / _file_name(example.id, names))
+    if not rows:
+        raise DataError("there are no examples to evaluate.")
+    mean = metrics.aggregate([row for _, row in rows])
+    base = f"{_file_name(eval_name, set())}-{loaded_model.step}"
+    result = {
+        "eval_name": eval_name,
+        "step": loaded_model.step,
+        "num_examples": len(rows),
+        "mean": mean,
+        "examples": [{"id": name, **row} for name, row in rows],
+    }
+    json_path, csv_path = output_dir / f"{base}.json", output_dir / f"{base}.csv"
+    _write_text(json_path, json.dumps(result, indent=2) + "\n")
+    _write_text(csv_path, _csv(rows, mean))
+    return result | {"table": table(rows, mean), "json": str(json_path), "csv": str(csv_path)}
+
+
+def assess_melodic(loaded_model: "Loaded", hparams: MelodicHParams, example: "Example") -> Assessment:
+    """Scores onset, offset and frame rolls cell by cell, and the notes decoded from them.
+
+    Predicted rolls count as true above their thresholds (above 0.5 where a threshold of 0 switches that input of the decoder
+    off), reference rolls above 0.5, which matters for `onset_mode` "triangle" only. Reference notes that began before the
+    example have no onset in it and are no notes to find; those that outlast it end with it.
+    """
+    rolls = predict_rolls(loaded_model.model, [example.audio], hparams)
+    labels = notes.to_rolls(example.notes, len(rolls["frame"]), hparams, total_time=example.duration)
+    scores: dict[str, float] = {}
+    for name in ("frame", "onset", "offset"):
+        threshold = getattr(hparams, f"predict_{name}_threshold") or 0.5
+        scores |= metrics.roll_metrics(labels[name] > 0.5, np.asarray(rolls[name]) > threshold, name)
+    reference = _found_in(example)
+    estimate = notes.from_rolls(rolls, hparams)
+    scores |= metrics.note_metrics(reference, estimate) | metrics.note_frame_metrics(reference, estimate)
+    return Assessment(scores, reference, estimate)
+
+
+def _found_in(example: "Example") -> Notes:
+    """The example's notes with an onset in it, cut at its end."""
+    inside = notes.crop(example.notes, 0.0, example.duration, clip=False)
+    inside = inside[inside.onset >= 0]
+    return dataclasses.replace(inside, offset=np.minimum(inside.offset, example.duration))
+
+
+def table(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) -> str:
+    """Aligned text: the chosen columns for each example and the mean, then every metric's mean as precision, recall and F1."""
+    columns = [name for name in TABLE_COLUMNS if name in mean]
+    lines = [" ".join(["example".ljust(_ID_WIDTH), *columns])]
+    for name, row in [*rows, (f"MEAN of {len(rows)}", mean)]:
+        cells = (f"{row[column]:.4f}".rjust(len(column)) for column in columns)
+        lines.append(" ".join([name[-_ID_WIDTH:].ljust(_ID_WIDTH), *cells]))
+    kinds = [name.removesuffix("_f1") for name in mean if name.endswith("_f1")]
+    lines += ["", " ".join(["mean".ljust(_ID_WIDTH), "precision", "   recall", "       f1"])]
+    for kind in kinds:
+        cells = (f"{mean[f'{kind}_{measure}']:.4f}".rjust(9) for measure in ("precision", "recall", "f1"))
+        lines.append(" ".join([kind.ljust(_ID_WIDTH), *cells]))
+    return "\n".join(lines)
+
+
+def _csv(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) -> str:
+    """One line per example and a last line "MEAN"."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", *mean])
+    for name, row in [*rows, ("MEAN", mean)]:
+        writer.writerow([name, *(f"{row[column]:.6f}" for column in mean)])
+    return text.getvalue()
+
+
+def _folder(path: str | Path) -> Path:
+    """The folder, made if need be."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PolyampError(f"{path}: cannot be made a folder ({error.strerror}).") from error
+    return path
+
+
+def _file_name(text: str, used: set[str]) -> str:
+    """`text` as a file name that is not in `used`, and now is: segments of a recording may share an id."""
+    name = base = re.sub(r"[^\w.+-]+", "_", text).strip(".")[-120:] or "example"
+    for number in itertools.count(2):
+        if name not in used:
+            break
+        name = f"{base}-{number}"
+    used.add(name)
+    return name
+
+
+def _save(assessment: Assessment, title: str, base: Path) -> None:
+    """Writes the predicted notes as MIDI and both rolls as a picture."""
+    notes.write_midi(assessment.estimate, f"{base}.mid", constants.DEFAULT_QPM)
+    plots.save_piano_rolls(assessment.reference, assessment.estimate, f"{base}.png", title)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic.replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,156 @@
+"""Evaluation from examples to files, with a model that reads its answer out of the audio."""
+
+import csv
+import json
+import types
+
+import numpy as np
+import pytest
+
+from polyamp import evaluate as evaluation
+from polyamp import notes
+from polyamp.errors import DataError, PolyampError
+from polyamp.hparams import MelodicHParams
+from polyamp.metrics import roll_metrics
+from polyamp.notes import Notes
+
+HOP = 500  # 32 frames a second.
+HPARAMS = MelodicHParams(hop_length=HOP, predict_offset_threshold=0.0, onset_length=10.0)
+TRUTH = Notes.of([0.25, 1.0, 2.0], [0.75, 1.5, 3.0], [60, 60, 60], [127, 127, 127])
+
+
+class AudioIsTheAnswer:
+    """One pitch, 60: an onset where the sample in the middle of a frame is above 0.6, sounding where it is above 0.3."""
+
+    def predict_on_batch(self, audio):
+        centres = np.pad(audio, ((0, 0), (0, 1)))[:, ::HOP]  # 1 + samples // HOP of them.
+        level = centres[..., np.newaxis] * (np.arange(21, 109) == 60)  # [batch, time, 88]
+        return {
+            "onset": (level > 0.6).astype(np.float32),
+            "offset": np.zeros_like(level),
+            "frame": (level > 0.3).astype(np.float32),
+            "velocity": (level > 0.6).astype(np.float32),
+        }
+
+
+LOADED = types.SimpleNamespace(model=AudioIsTheAnswer(), step=1200)
+
+
+def example(played, name="piece/1.wav", truth=TRUTH, seconds=4):
+    """An example in whose audio `played` can be heard."""
+    rolls = notes.to_rolls(played, 32 * seconds, HPARAMS)
+    audio = np.zeros(16_000 * seconds, np.float32)
+    audio[::HOP] = np.maximum(rolls["onset"] * 0.9, rolls["frame"] * 0.5)[:, 39]
+    return types.SimpleNamespace(id=name, audio=audio, notes=truth, duration=float(seconds))
+
+
+def test_perfect_and_partial_transcriptions(tmp_path):
+    missing_one = example(TRUTH[:2], "piece/2.wav")
+    result = evaluation.evaluate(LOADED, HPARAMS, [example(TRUTH), missing_one], tmp_path, "devtest")
+    first, second = result["examples"]
+    kinds = ("frame", "onset", "note_onset", "note_offset", "note_velocity", "note_onset_100ms", "note_frame")
+    assert {first[f"{kind}_f1"] for kind in kinds} == {1.0}
+    assert second["note_onset_precision"] == 1 and second["note_onset_recall"] == pytest.approx(2 / 3)
+    assert second["frame_recall"] == pytest.approx(1 / 2) and second["frame_precision"] == 1  # A second of two.
+    assert first["offset_f1"] == 0  # The model knows no offsets.
+    assert result["mean"]["note_onset_f1"] == pytest.approx((1 + 0.8) / 2)
+    assert result["step"] == 1200 and result["num_examples"] == 2
+
+
+def test_files_hold_what_is_returned(tmp_path):
+    result = evaluation.evaluate(LOADED, HPARAMS, [example(TRUTH)] * 2, tmp_path / "new" / "folder", "maps test")
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "maps_test-1200.csv",
+        "maps_test-1200.json",
+    ]
+    with open(result["json"], encoding="utf-8") as file:
+        stored = json.load(file)
+    assert stored == {key: result[key] for key in ("eval_name", "step", "num_examples", "mean", "examples")}
+    with open(result["csv"], encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["piece/1.wav", "piece/1.wav", "MEAN"]
+    assert {name: float(value) for name, value in rows[-1].items() if name != "id"} == pytest.approx(result["mean"], abs=1e-6)
+
+
+def test_table_shows_examples_and_means(tmp_path):
+    table = evaluation.evaluate(LOADED, HPARAMS, [example(TRUTH, "a" * 80 + "-end")], tmp_path, "e")["table"].splitlines()
+    assert table[0].split() == ["example", *evaluation.TABLE_COLUMNS]
+    assert table[1].split()[0].endswith("-end") and table[2].startswith("MEAN of 1")
+    assert len({len(line) for line in table[:3]}) == 1
+    assert ["note_velocity", "1.0000", "1.0000", "1.0000"] in [line.split() for line in table]
+
+
+def test_num_steps_reads_no_more_than_that(tmp_path):
+    def endless():
+        while True:
+            yield example(TRUTH)
+
+    assert evaluation.evaluate(LOADED, HPARAMS, endless(), tmp_path, "e", num_steps=2)["num_examples"] == 2
+
+
+def test_save_path_gets_midi_and_pictures_of_every_example(tmp_path):
+    pieces = [example(TRUTH), example(TRUTH[:1]), example(Notes.empty(), "silence", Notes.empty())]
+    evaluation.evaluate(LOADED, HPARAMS, pieces, tmp_path / "results", "e", save_path=tmp_path / "heard")
+    names = sorted(path.name for path in (tmp_path / "heard").iterdir())
+    stems = ["piece_1.wav", "piece_1.wav-2", "silence"]
+    assert names == sorted(f"{stem}{suffix}" for stem in stems for suffix in (".mid", ".png"))
+    assert len(notes.read_midi(tmp_path / "heard" / "piece_1.wav.mid")) == 3
+    assert len(notes.read_midi(tmp_path / "heard" / "piece_1.wav-2.mid")) == 1
+    for path in (tmp_path / "heard").glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture_has_the_reference_above_the_prediction(tmp_path):
+    image = pytest.importorskip("matplotlib.image")
+    evaluation.evaluate(LOADED, HPARAMS, [example(Notes.empty())], tmp_path / "results", "e", save_path=tmp_path / "heard")
+    pixels = image.imread(next((tmp_path / "heard").glob("*.png")))[..., :3]
+    blue = (pixels[..., 2] - pixels[..., 0]) > 0.2
+    half = len(blue) // 2
+    assert blue[:half].any() and not blue[half:].any()
+
+
+def test_notes_from_before_a_segment_are_not_to_be_found_and_later_ends_are_cut(tmp_path):
+    whole = Notes.of([0.0, 1.5, 3.0], [1.25, 2.0, 9.0], [60, 60, 60], [127] * 3)
+    segment = notes.crop(whole, 1.0, 5.0, clip=False)
+    heard = notes.crop(whole, 1.0, 5.0, clip=True)[1:]
+    row = evaluation.evaluate(LOADED, HPARAMS, [example(heard, truth=segment)], tmp_path, "e")["examples"][0]
+    assert row["note_onset_f1"] == row["note_offset_f1"] == row["onset_f1"] == 1
+
+
+def test_triangular_labels_count_above_a_half():
+    hparams = MelodicHParams(hop_length=HOP, onset_mode="triangle")
+    labels = notes.to_rolls(TRUTH, 129, hparams)
+    model = types.SimpleNamespace(predict_on_batch=lambda audio: {k: labels[k][np.newaxis] for k in labels})
+    assessment = evaluation.assess_melodic(
+        types.SimpleNamespace(model=model, step=0), hparams_of_one_window(hparams), example(TRUTH)
+    )
+    assert {assessment.metrics[f"{name}_f1"] for name in ("frame", "onset", "offset")} == {1.0}
+    assert roll_metrics(labels["onset"] > 0, labels["onset"] > 0.5)["frame_f1"] < 1
+
+
+def hparams_of_one_window(hparams):
+    """Settings whose windows have no margins and just fit the example's 129 frames."""
+    return MelodicHParams(
+        hop_length=hparams.hop_length,
+        onset_mode=hparams.onset_mode,
+        predict_window_seconds=129 / hparams.frames_per_second,
+        predict_margin_seconds=0.0,
+    )
+
+
+def test_another_assessment_can_be_plugged_in(tmp_path):
+    def assess(loaded, hparams, piece):
+        return evaluation.Assessment(
+            {"family_f1": 0.5, "family_precision": 0.4, "family_recall": 0.6}, piece.notes, piece.notes
+        )
+
+    result = evaluation.evaluate(LOADED, HPARAMS, [example(TRUTH)], tmp_path, "e", assess=assess)
+    assert result["mean"]["family_f1"] == 0.5 and "family" in result["table"]
+
+
+def test_no_examples_and_unwritable_folders_are_one_line(tmp_path):
+    with pytest.raises(DataError, match="no examples"):
+        evaluation.evaluate(LOADED, HPARAMS, [], tmp_path, "e")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PolyampError, match="file"):
+        evaluation.evaluate(LOADED, HPARAMS, [example(TRUTH)], tmp_path / "file" / "folder", "e")
