@@ -61,7 +61,7 @@ def stream(path: str | os.PathLike[str], block_seconds: float = 10.0) -> Iterato
     """
     block = max(1, round(block_seconds * constants.SAMPLE_RATE))
     name = os.fspath(path)
-    _check_is_file(name)
+    check_is_file(name)
     with contextlib.ExitStack() as stack:
         rate, chunks = _open(name, stack)
         yield from _rechunk(_to_mono_16k(chunks, rate, name), block)
@@ -105,9 +105,9 @@ def write_wav_bytes(samples: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _check_is_file(name: str) -> None:
-    """Raises `AudioError` unless `name` is a readable file with something in it."""
-    path = Path(name)
+def check_is_file(path: str | os.PathLike[str]) -> None:
+    """Raises `AudioError` unless `path` is a readable file with something in it; whether that is audio shows when it is read."""
+    name, path = os.fspath(path), Path(path)
     if not path.exists():
         raise AudioError(f"{name}: no such file.")
     if path.is_dir():
@@ -162,7 +162,7 @@ def _open_ffmpeg(name: str, stack: contextlib.ExitStack) -> _Source:
     # `file:` and the whitelist keep names and playlists from making ffmpeg fetch anything else.
     command = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{name}"]
     command += ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-    messages = stack.enter_context(tempfile.TemporaryFile())
+    messages = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)
     stack.callback(_stop, process)
     assert process.stdout is not None

@@ -1,0 +1,206 @@
+"""Spectrogram layers without weights, for any Keras backend: HTK mel bands and the constant-Q transform, both as in librosa."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from polyamp import constants
+from polyamp.audio import filters
+from polyamp.audio.log_frequency import LogFrequencySpectrogram
+from polyamp.errors import HParamsError
+from polyamp.hparams import MelodicHParams
+
+_RANGE_DB = 100.0  # Above the floor: maps to 1, about what a full-scale sine reaches.
+_HALVING_BLOCK = 96  # Samples that one step of the rate-halving convolution takes; the fastest on a CPU.
+
+
+class _DecibelSpectrogram(keras.layers.Layer):
+    """Audio `[batch, samples]` to compressed power `[batch, 1 + samples // hop_length, bins]`, float32.
+
+    Audio is 16 kHz mono in [-1, 1]; frame `t` is centred on sample `t * hop_length`. The power in dB is raised to the absolute
+    floor and scaled so that the floor is 0 and 100 dB above it 1. A value depends on the samples under the frame's window
+    alone: the loudest moment of a recording has no say, and a window cut out of it gives what the whole gives.
+    """
+
+    floor_db: float  # Of the linear power, about where the noise of 16-bit recordings lies.
+    num_bins: int
+
+    def __init__(self, hop_length: int, **kwargs: Any):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self.hop_length = hop_length
+
+    def linear(self, audio: Any) -> Any:
+        """The spectrogram before compression, [batch, time, bins] float32, as librosa defines it."""
+        raise NotImplementedError
+
+    def compress(self, power: Any) -> Any:
+        """Decibels above the floor, in units of 100."""
+        above_floor = ops.maximum(power * 10.0 ** (-self.floor_db / 10.0), 1.0)
+        return ops.log(above_floor) * (10.0 / np.log(10.0) / _RANGE_DB)
+
+    def num_frames(self, samples: Any) -> Any:
+        """Frames of a clip; an int, or a scalar tensor where the length is not known when the graph is built."""
+        return 1 + samples // self.hop_length
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        batch, samples = input_shape
+        return (batch, None if samples is None else self.num_frames(samples), self.num_bins)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["trainable"], config["dtype"]
+        return {**config, "hop_length": self.hop_length}
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class MelSpectrogram(_DecibelSpectrogram):
+    """Power in HTK mel bands, as `librosa.feature.melspectrogram(htk=True, norm=None, pad_mode="reflect")`.
+
+    Clips shorter than half a window, which cannot be reflected, are taken to go on in silence.
+    """
+
+    floor_db = -50.0  # 104 dB below a full-scale sine, whose power is (window / 4) ** 2.
+
+    def __init__(
+        self,
+        num_bins: int = 229,
+        hop_length: int = 512,
+        window: int = 2048,
+        fmin: float = 30.0,
+        fmax: float = 8000.0,
+        **kwargs: Any,
+    ):
+        super().__init__(hop_length, **kwargs)
+        self.num_bins = num_bins
+        self.window = window
+        self.fmin = fmin
+        self.fmax = fmax
+        self._hann = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)).astype(np.float32)
+        self._filterbank = filters.mel_filterbank(num_bins, window, fmin, fmax)
+
+    def linear(self, audio: Any) -> Any:
+        """Power in mel bands, [batch, time, bins]."""
+        half = self.window // 2
+        samples = ops.shape(audio)[1]
+        if isinstance(samples, int) and samples <= half:
+            audio = ops.pad(audio, [[0, 0], [0, half + 1 - samples]])
+        audio = ops.pad(audio, [[0, 0], [half, half]], mode="reflect")
+        real, imaginary = ops.stft(audio, self.window, self.hop_length, self.window, window=self._hann, center=False)
+        power = ops.square(real) + ops.square(imaginary)  # [batch, time, frequency]
+        return ops.matmul(power, self._filterbank)[:, : self.num_frames(samples)]
+
+    def call(self, audio: Any) -> Any:
+        return self.compress(self.linear(audio))
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"num_bins": self.num_bins, "window": self.window, "fmin": self.fmin, "fmax": self.fmax}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class CQT(_DecibelSpectrogram):
+    """Constant-Q power, with the magnitude of `librosa.cqt` at its defaults (and `tuning=0`), silence beyond both ends.
+
+    The recursive scheme of Schörkhuber and Klapuri (2010), "Constant-Q transform toolbox for music processing": the audio is
+    halved in rate from octave to octave, and each octave is one strided convolution with kernels of the same length.
+    Parity with librosa holds for a highest bin above 2 kHz; for lower ones librosa starts by downsampling, which rounds the
+    lengths of its kernels differently.
+    """
+
+    floor_db = -80.0  # White noise of power p gives 1.5 p in every bin: 19 dB above the rounding noise of 16-bit audio.
+
+    def __init__(
+        self,
+        num_bins: int = 229,
+        bins_per_octave: int = 28,
+        hop_length: int = 512,
+        fmin: float = 27.5,
+        **kwargs: Any,
+    ):
+        super().__init__(hop_length, **kwargs)
+        self.num_bins = num_bins
+        self.bins_per_octave = bins_per_octave
+        self.fmin = fmin
+        frequencies = filters.cqt_frequencies(num_bins, bins_per_octave, fmin)
+        highest = frequencies[-1] * (1 + 0.75 / filters.cqt_quality(bins_per_octave))  # Half a Hann bandwidth above the centre.
+        if highest > constants.SAMPLE_RATE / 2:
+            raise HParamsError(
+                f"spec_n_bins={num_bins}, cqt_bins_per_octave={bins_per_octave}, spec_fmin={fmin} reach {highest:.0f} Hz, "
+                f"but 16 kHz audio ends at {constants.SAMPLE_RATE // 2} Hz; take fewer bins."
+            )
+        even_hops = (hop_length & -hop_length).bit_length() - 1  # How often the hop can be halved.
+        self._octaves = []  # (halvings, kernel [taps, 1, 2 * bins]), the highest octave first.
+        for octave, stop in enumerate(range(num_bins, 0, -bins_per_octave)):
+            halvings = min(octave, even_hops)
+            kernel = filters.cqt_kernels(frequencies[max(0, stop - bins_per_octave) : stop], bins_per_octave, halvings)
+            parts = np.concatenate([kernel.real, kernel.imag], axis=1).astype(np.float32)
+            self._octaves.append((halvings, parts[:, None]))
+        self._halving = filters.blockwise_halving(_HALVING_BLOCK)
+
+    def linear(self, audio: Any) -> Any:
+        """Magnitudes of `librosa.cqt`, [batch, time, bins]."""
+        return ops.sqrt(self._power(audio))
+
+    def call(self, audio: Any) -> Any:
+        return self.compress(self._power(audio))
+
+    def _power(self, audio: Any) -> Any:
+        """Squared magnitudes, [batch, time, bins]."""
+        frames = self.num_frames(ops.shape(audio)[1])
+        powers, done = [], 0
+        for halvings, kernel in self._octaves:
+            if halvings > done:
+                audio = self._halve_rate(audio)
+                done += 1
+            half, bins = kernel.shape[0] // 2, kernel.shape[2] // 2
+            padded = ops.pad(audio, [[0, 0], [half, half]])[..., None]
+            parts = ops.conv(padded, kernel, strides=self.hop_length >> done, data_format="channels_last")
+            parts = ops.square(parts[:, :frames])  # [batch, time, real and imaginary parts]
+            powers.append(parts[..., :bins] + parts[..., bins:])
+        return ops.concatenate(powers[::-1], axis=-1)
+
+    def _halve_rate(self, audio: Any) -> Any:
+        """[batch, samples] to [batch, ceil(samples / 2)]."""
+        batch, samples = ops.shape(audio)
+        blocks = (samples + _HALVING_BLOCK - 1) // _HALVING_BLOCK
+        padded = ops.pad(audio, [[0, 0], [0, _HALVING_BLOCK - 1]])[:, : blocks * _HALVING_BLOCK]
+        padded = ops.reshape(padded, (batch, blocks, _HALVING_BLOCK))
+        halved = ops.conv(padded, self._halving, padding="same", data_format="channels_last")
+        # The filter rings on beyond the end; librosa cuts that off.
+        return ops.reshape(halved, (batch, blocks * _HALVING_BLOCK // 2))[:, : (samples + 1) // 2]
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"num_bins": self.num_bins, "bins_per_octave": self.bins_per_octave, "fmin": self.fmin}
+        return {**super().get_config(), **own}
+
+
+def make_spectrogram(hparams: MelodicHParams, name: str = "spectrogram") -> keras.layers.Layer:
+    """The layer that `hparams.spec_type` asks for.
+
+    Args:
+        hparams: Settings of any model.
+        name: The layer's name.
+
+    Returns:
+        A layer from audio [batch, samples] to [batch, 1 + samples // hparams.hop_length, bins], float32.
+    """
+    if hparams.spec_type == "log_frequency":
+        return LogFrequencySpectrogram(hop_length=hparams.hop_length, name=name)
+    if hparams.spec_type == "mel":
+        return MelSpectrogram(
+            num_bins=hparams.spec_n_bins,
+            hop_length=hparams.hop_length,
+            window=hparams.mel_window,
+            fmin=hparams.spec_fmin,
+            fmax=hparams.mel_fmax,
+            name=name,
+        )
+    return CQT(
+        num_bins=hparams.spec_n_bins,
+        bins_per_octave=hparams.cqt_bins_per_octave,
+        hop_length=hparams.hop_length,
+        fmin=hparams.spec_fmin,
+        name=name,
+    )
