@@ -1,0 +1,231 @@
+"""Transcribes audio files with a trained model: windows of constant size through the model, rolls to notes, notes to MIDI."""
+
+import dataclasses
+import glob
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from polyamp import constants, notes
+from polyamp.audio import reading
+from polyamp.errors import PolyampError
+from polyamp.hparams import MelodicHParams
+
+if TYPE_CHECKING:
+    import keras
+
+DEFAULT_SUFFIX = "-polyamp"
+
+# A clip that fits into one window takes the smallest of these fractions of it that holds the clip. Only a few, because each new
+# size costs a compilation.
+_WINDOW_FRACTIONS = (16, 8, 4, 2, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcript:
+    """One file that was written.
+
+    Attributes:
+        audio: The recording.
+        midi: The MIDI file.
+        num_notes: How many notes it holds.
+    """
+
+    audio: Path
+    midi: Path
+    num_notes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What became of all files.
+
+    Attributes:
+        written: In the order in which they were given.
+        failures: One message for each file that failed, naming it.
+    """
+
+    written: tuple[Transcript, ...]
+    failures: tuple[str, ...]
+
+
+def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: MelodicHParams) -> dict[str, np.ndarray]:
+    """Runs a model over audio of any length in overlapping windows; memory grows with the rolls only.
+
+    The audio counts as preceded and followed by silence. Each window has `predict_margin_seconds` of context on both sides,
+    whose frames are thrown away: where the model sees no further than that, the rolls do not depend on where windows begin.
+
+    Args:
+        model: Audio [1, samples] to a dict of rolls [1, 1 + samples // hop_length, ...].
+        blocks: The audio, 16 kHz mono float32 [samples], in blocks of any length.
+        hparams: The model's.
+
+    Returns:
+        float32 rolls by name, each with exactly `1 + samples // hop_length` frames.
+
+    Raises:
+        ValueError: The model answers with another number of frames.
+    """
+    model.jit_compile = hparams.jit_compile  # Keras' own choice, XLA, compiles longer than most recordings take.
+    hop = hparams.hop_length
+    core = max(1, round(hparams.predict_window_seconds * hparams.frames_per_second))
+    margin = int(np.ceil(hparams.predict_margin_seconds * hparams.frames_per_second))
+    parts: dict[str, list[np.ndarray]] = {}
+    for window, kept in _windows(blocks, core, margin, hop):
+        for name, roll in model.predict_on_batch(window[np.newaxis]).items():
+            if roll.shape[1] != 1 + len(window) // hop:
+                raise ValueError(f"{name}: {roll.shape[1]} frames for {len(window)} samples, not 1 + samples // {hop}.")
+            # A copy, so that the margins are not kept in memory.
+            parts.setdefault(name, []).append(np.array(roll[0, margin : margin + kept], np.float32))
+    return {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+
+
+def _windows(blocks: Iterable[np.ndarray], core: int, margin: int, hop: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields windows of samples and how many frames after the margin are new.
+
+    Frame t of the audio is centred at sample t * hop. A window of `core` frames and their margins covers the samples from its
+    first frame's centre to its last frame's: (core + 2 * margin - 1) * hop.
+    """
+    source = iter(blocks)
+    pending = np.zeros(margin * hop, np.float32)  # From the first sample of the next window on.
+    length = (core + 2 * margin - 1) * hop
+    first, exhausted = True, False
+    while True:
+        received = [pending]
+        size = len(pending)
+        while size < length and not exhausted:
+            block = next(source, None)
+            exhausted = block is None
+            if block is not None:
+                received.append(block)
+                size += len(block)
+        pending = np.concatenate(received)
+        # As long as there is more to come, the audio reaches beyond the window and all of its core is new.
+        frames = 1 + (size - margin * hop) // hop if exhausted else core
+        if frames <= 0:
+            return
+        if first and frames <= core:
+            core = next(size for size in (-(-core // part) for part in _WINDOW_FRACTIONS) if size >= frames)
+            length = (core + 2 * margin - 1) * hop
+        window = pending[:length]
+        yield np.pad(window, (0, length - len(window))), min(frames, core)
+        if frames <= core and exhausted:
+            return
+        pending = pending[core * hop :]
+        first = False
+
+
+def predict(
+    model_type: str,
+    audio_filename: str,
+    *,
+    model_dir: str | None = None,
+    load_id: str = "*",
+    model_id: str | None = None,
+    load_full: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    output_dir: str | None = None,
+    transcribed_file_suffix: str = DEFAULT_SUFFIX,
+    qpm: float = constants.DEFAULT_QPM,
+    report: Callable[[Transcript], None] | None = None,
+) -> Summary:
+    """Transcribes files to MIDI, loading the model once. A file that fails does not keep the others from being done.
+
+    Args:
+        model_type: Of `constants.MODEL_TYPES`.
+        audio_filename: A file, a glob or a comma-separated list of both.
+        model_dir: Where checkpoints are; None means the weights in the package.
+        load_id, model_id, load_full, overrides: See `checkpoint.load_model`.
+        output_dir: Folder for the MIDI files, made if need be; None means beside each recording.
+        transcribed_file_suffix: Comes between the recording's stem and `.mid`. Beside the recording an existing file is only
+            replaced where the suffix tells it from the recording's own MIDI file.
+        qpm: The files' tempo; times in seconds do not depend on it.
+        report: Called after each file that was written.
+
+    Raises:
+        PolyampError: The checkpoint or `output_dir` cannot be used, or two recordings would be written to one file.
+    """
+    paths, failures = expand_audio(audio_filename)
+    jobs = _plan(paths, output_dir, transcribed_file_suffix, failures)
+    if not jobs:
+        return Summary((), tuple(failures))
+    from polyamp import checkpoint  # Imports Keras, for which a misspelled file name should not have to wait.
+
+    loaded = checkpoint.load_model(model_type, model_dir, load_id, model_id, load_full, dict(overrides or {}))
+    written = []
+    for number, (audio, midi) in enumerate(jobs, start=1):
+        try:
+            with tqdm(desc=f"{number}/{len(jobs)} {audio.name}", unit=" s", disable=None, leave=False) as progress:
+                rolls = predict_rolls(loaded.model, _counted(reading.stream(audio), progress), loaded.hparams)
+            found = notes.from_rolls(rolls, loaded.hparams)
+            notes.write_midi(found, midi, qpm)
+        except PolyampError as error:
+            failures.append(str(error))
+            continue
+        written.append(Transcript(audio, midi, len(found)))
+        if report is not None:
+            report(written[-1])
+    return Summary(tuple(written), tuple(failures))
+
+
+def expand_audio(audio_filename: str) -> tuple[list[Path], list[str]]:
+    """The recordings that a file, glob or comma-separated list of both names, each once, and a message for each empty glob."""
+    if os.path.exists(audio_filename):  # Also with commas or brackets in its name.
+        return [Path(audio_filename)], []
+    found: dict[Path, None] = {}
+    failures = []
+    for part in filter(None, (part.strip() for part in audio_filename.split(","))):
+        is_glob = glob.has_magic(part) and not os.path.exists(part)
+        matches = sorted(glob.glob(part, recursive=True)) if is_glob else [part]
+        if not matches:
+            failures.append(f"{part}: no file matches.")
+        found.update(dict.fromkeys(Path(match) for match in matches))
+    if not found and not failures:
+        failures.append("the name of the audio file is empty.")
+    return list(found), failures
+
+
+def _plan(paths: Sequence[Path], output_dir: str | None, suffix: str, failures: list[str]) -> list[tuple[Path, Path]]:
+    """Pairs each recording with the MIDI file to write, having found out that both can be used; appends to `failures`."""
+    if os.sep in suffix or (os.altsep and os.altsep in suffix):
+        raise PolyampError(f"{suffix!r} cannot end a file name; to write elsewhere, give an output directory.")
+    if output_dir is not None:
+        _check_writable(Path(output_dir))
+    jobs: dict[Path, Path] = {}
+    for audio in paths:
+        midi = (Path(output_dir) if output_dir is not None else audio.parent) / f"{audio.stem}{suffix}.mid"
+        try:
+            reading.check_is_file(audio)
+            if output_dir is None:
+                _check_writable(audio.parent)
+            if output_dir is None and not suffix and midi.exists():
+                raise PolyampError(f"{midi}: is there already, maybe not from here; give a suffix or an output directory.")
+        except PolyampError as error:
+            failures.append(str(error))
+            continue
+        if midi in jobs:
+            raise PolyampError(f"{jobs[midi]} and {audio} would both be written to {midi}; transcribe them one by one.")
+        jobs[midi] = audio
+    return [(audio, midi) for midi, audio in jobs.items()]
+
+
+def _check_writable(folder: Path) -> None:
+    """Makes the folder if need be; `PolyampError` unless a file can be written there, found out before anything is computed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise PolyampError(f"{folder}: cannot be written to ({error.strerror}); give another output directory.") from error
+
+
+def _counted(blocks: Iterable[np.ndarray], progress: tqdm) -> Iterator[np.ndarray]:
+    """Passes blocks on, counting seconds of audio; the rate that the bar shows is times real time."""
+    for block in blocks:
+        yield block
+        progress.update(round(len(block) / constants.SAMPLE_RATE))

@@ -1,0 +1,253 @@
+"""Trains, evaluates and runs PolyAMP's transcription models.
+
+python polyamp_runner.py --mode=predict --model_type=MELODIC --audio_filename=recording.flac
+python polyamp_runner.py --mode=train   --model_type=MELODIC --examples_path=train.tfrecord-* --model_dir=models
+python polyamp_runner.py --mode=eval    --model_type=MELODIC --examples_path=test.tfrecord-*  --model_dir=models
+"""
+
+import functools
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+
+from polyamp import constants, hparams, naming
+from polyamp.errors import PolyampError
+
+# TensorFlow, Keras and the audio libraries take seconds to import: they are, where a mode begins. --help and mistakes in flags
+# answer at once.
+
+_LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "--helpfull")
+_PATH_ENDINGS = ("_path", "_dir", "_filename", "config")
+
+# The flags that not all modes use. Setting one in another mode is said, but no error: one set of flags may serve all three.
+_MODE_FLAGS = {
+    "train": (
+        *("cache_dir", "checkpoint_interval", "dataset_type", "examples_path", "keep_checkpoint_max", "nsynth_examples_path"),
+        *("num_steps", "seed", "strategy", "validation_examples_path"),
+    ),
+    "eval": ("eval_name", "eval_num_steps", "examples_path", "output_dir", "save_path"),
+    "predict": ("audio_filename", "output_dir", "qpm", "transcribed_file_suffix"),
+}
+
+
+def _define_flags() -> flags.FlagValues:
+    """Fresh flags; not absl's global ones, to which libraries add theirs."""
+    values = flags.FlagValues()
+    string, enum = functools.partial(_string, values), functools.partial(flags.DEFINE_enum, flag_values=values)
+    enum("mode", "train", ["train", "eval", "predict"], "What to do.")
+    enum("model_type", "MELODIC", constants.MODEL_TYPES, "Which model.")
+    string("model_dir", "Folder of checkpoints (default: train: ./runs; eval and predict: the weights in the package).")
+    string("model_id", "Name of this training; its files are in <model_dir>/<model_type>/<model_id> (default: a fresh one).")
+    string("load_id", "Id of the training whose latest checkpoint is loaded; * is the most recent of that model type.", "*")
+    flags.DEFINE_bool("load_full", False, "Load from a checkpoint of the Full model.", flag_values=values)
+    text = 'Hyperparameters as JSON, on top of --config: --hparams={"predict_frame_threshold":0.4}'
+    flags.DEFINE_multi_string("hparams", [], text, flag_values=values)
+    string("config", "Preset of hyperparameters: a name from configs/ or a JSON file.")
+    string("examples_path", "TFRecords to train on or to evaluate: files and globs, comma-separated.")
+    enum("log", "info", list(_LOG_LEVELS), "Least severe messages to show on stderr; debug also shows TensorFlow's own.")
+    _define_training_flags(values)
+    _define_answer_flags(values)
+    return values
+
+
+def _string(values: flags.FlagValues, name: str, text: str, default: str | None = None) -> None:
+    flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+def _define_training_flags(values: flags.FlagValues) -> None:
+    string, enum = functools.partial(_string, values), functools.partial(flags.DEFINE_enum, flag_values=values)
+    count = functools.partial(flags.DEFINE_integer, lower_bound=1, flag_values=values)
+    string("nsynth_examples_path", "TFRecords of NSynth, for the models that learn instrument families.")
+    enum("dataset_type", None, ["nsynth", "slakh"], "What --examples_path holds for TIMBRE.")
+    string("validation_examples_path", "TFRecords to validate on while training; the best checkpoint is kept as well.")
+    count("num_steps", 100_000, "Training steps in all, those before a resumption included.")
+    flags.DEFINE_alias("iterations", "num_steps", flag_values=values)
+    count("checkpoint_interval", 1_000, "Training steps between checkpoints.")
+    count("keep_checkpoint_max", 3, "How many checkpoints of a training are kept, besides the best.")
+    string("cache_dir", "Folder where the features of the training audio are kept once computed; for training on a CPU.")
+    flags.DEFINE_integer("seed", 0, "Start of all random numbers of a training.", lower_bound=0, flag_values=values)
+    enum("strategy", "none", ["none", "mirrored", "multi_worker"], "Distribution over devices or machines.")
+
+
+def _define_answer_flags(values: flags.FlagValues) -> None:
+    string = functools.partial(_string, values)
+    count = functools.partial(flags.DEFINE_integer, lower_bound=1, flag_values=values)
+    count("eval_num_steps", None, "How many examples to evaluate (default: all).")
+    string("eval_name", "Name of the files with the scores.", "eval")
+    string("save_path", "Folder for each evaluated example's predicted MIDI and a picture of its piano rolls.")
+    flags.DEFINE_alias("save-path", "save_path", flag_values=values)
+    string("audio_filename", "Recordings to transcribe: files and globs, comma-separated.")
+    string("output_dir", "Folder for MIDI files (default: beside the audio) or for scores (default: the model's folder).")
+    string("transcribed_file_suffix", "Comes between the recording's name and .mid.", "-polyamp")
+    tempo = functools.partial(flags.DEFINE_float, lower_bound=4, upper_bound=4000, flag_values=values)
+    tempo("qpm", constants.DEFAULT_QPM, "Tempo that the MIDI files state.")
+
+
+def _parse(argv: Sequence[str]) -> flags.FlagValues:
+    """The flags of a command line; `PolyampError` for anything in it that is not understood."""
+    values = _define_flags()
+    values.set_gnu_getopt(True)  # So that flags after a stray argument are not taken for stray ones as well.
+    try:
+        stray = values(list(argv))[1:]
+    except flags.Error as error:
+        raise PolyampError(f"{error}".removesuffix(" ?").removesuffix(".") + "; --help lists all flags.") from error
+    if any(not argument.strip() for argument in stray):
+        raise PolyampError("an argument of spaces: probably a space after the backslash at a line's end; remove the space.")
+    if stray:
+        listed = " ".join(stray[:3]) + (" ..." if len(stray) > 3 else "")
+        raise PolyampError(
+            f"not a flag: {listed}. Write flags as --name=value, and put values with spaces, quotes or globs in single quotes."
+        )
+    if math.isnan(values.qpm):  # absl lets it through its bounds.
+        raise PolyampError("flag --qpm=nan: not a number in the range [4, 4000]; --help lists all flags.")
+    for name in filter(lambda name: name.endswith(_PATH_ENDINGS), values):
+        given = values[name].value  # A shell leaves ~ alone where it follows an equals sign.
+        values[name].value = given and ",".join(os.path.expanduser(part) for part in given.split(","))
+    return values
+
+
+def _help() -> str:
+    """The module's text and every flag, without absl's own."""
+    text = _define_flags().get_help().partition("\nabsl.flags:")[0]
+    return f"{__doc__}\nFlags:\n" + text.partition(":\n")[2]
+
+
+def _start_logging(level: str) -> None:
+    """Sets up the logs of this program and of TensorFlow's C++ side, which must be done before its import."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if level == "debug" else "3")
+    flags.FLAGS.mark_as_parsed()  # absl's logging looks at the global flags.
+    logging.use_absl_handler()
+    logging.set_verbosity(_LOG_LEVELS[level])
+
+
+def _need(values: flags.FlagValues, name: str) -> None:
+    """`PolyampError` unless the flag was given, with the likely reasons."""
+    if values[name].value:
+        return
+    hint = "If the command has several lines, each but the last must end with a backslash."
+    if values.audio_filename:
+        hint = "To transcribe the file of --audio_filename, say --mode=predict."
+    raise PolyampError(f"--mode={values.mode} needs --{name}. {hint}")
+
+
+def _train(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
+    _need(values, "examples_path")
+    settings = hparams.resolve(values.model_type, values.config, overrides)
+    model_id = values.model_id or naming.fresh_model_id(values.model_type)
+    print(f"model id: {model_id}", flush=True)
+    from polyamp import train
+
+    path = train.train(
+        model_type=values.model_type,
+        hparams=settings,
+        examples_path=values.examples_path,
+        model_dir=values.model_dir or "runs",
+        model_id=model_id,
+        load_id=values.load_id,
+        load_full=values.load_full,
+        nsynth_examples_path=values.nsynth_examples_path,
+        dataset_type=values.dataset_type,
+        num_steps=values.num_steps,
+        checkpoint_interval=values.checkpoint_interval,
+        keep_checkpoint_max=values.keep_checkpoint_max,
+        validation_examples_path=values.validation_examples_path,
+        cache_dir=values.cache_dir,
+        seed=values.seed,
+        strategy=values.strategy,
+    )
+    print(f"trained: {path}")
+    return 0
+
+
+def _run_time_overrides(values: flags.FlagValues, overrides: dict[str, Any]) -> dict[str, Any]:
+    """What the command line changes of a checkpoint's own settings, with names, types and ranges checked."""
+    hparams.resolve(values.model_type, values.config, overrides)
+    preset = hparams.read_json(hparams.preset_path(values.config)) if values.config else {}
+    return {hparams.ALIASES.get(name, name): value for name, value in [*preset.items(), *overrides.items()]}
+
+
+def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
+    _need(values, "examples_path")
+    overrides = _run_time_overrides(values, overrides)
+    from polyamp import checkpoint, evaluate
+    from polyamp.data import records
+
+    paths = records.expand_paths(values.examples_path)
+    loaded = checkpoint.load_model(
+        values.model_type, values.model_dir, values.load_id, values.model_id, values.load_full, overrides
+    )
+    result = evaluate.evaluate(
+        loaded,
+        loaded.hparams,
+        records.read(paths, on_error="raise"),
+        output_dir=values.output_dir or (Path(loaded.path).parent if values.model_dir else "eval"),
+        eval_name=values.eval_name,
+        num_steps=values.eval_num_steps,
+        save_path=values.save_path,
+    )
+    print(f"{result['table']}\n\nwritten: {result['json']}, {result['csv']}")
+    return 0
+
+
+def _predict(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
+    _need(values, "audio_filename")
+    overrides = _run_time_overrides(values, overrides)
+    from polyamp import predict
+
+    summary = predict.predict(
+        values.model_type,
+        values.audio_filename,
+        model_dir=values.model_dir,
+        load_id=values.load_id,
+        model_id=values.model_id,
+        load_full=values.load_full,
+        overrides=overrides,
+        output_dir=values.output_dir,
+        transcribed_file_suffix=values.transcribed_file_suffix,
+        qpm=values.qpm,
+        report=lambda done: print(f"{done.audio} -> {done.midi} ({done.num_notes} notes)", flush=True),
+    )
+    for message in summary.failures:
+        _complain(message)
+    number, total = len(summary.failures), len(summary.failures) + len(summary.written)
+    if number and total > 1:
+        _complain(f"{number} of {total} recordings were not transcribed.")
+    return 1 if number else 0
+
+
+def _complain(message: object) -> None:
+    print("polyamp: error: " + " ".join(str(message).split()), file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line, `sys.argv` by default, and returns the exit status."""
+    argv = sys.argv if argv is None else argv
+    if any(argument in _HELP_FLAGS for argument in argv[1:]):
+        print(_help())
+        return 0
+    try:
+        values = _parse(argv)
+        _start_logging(values.log)
+        if values.model_id:
+            naming.check_model_id(values.model_id)
+        for name in sorted({*sum(_MODE_FLAGS.values(), ())} - {*_MODE_FLAGS[values.mode]}):
+            if values[name].value != values[name].default:
+                logging.warning("--%s has no effect with --mode=%s.", name, values.mode)
+        run = {"train": _train, "eval": _eval, "predict": _predict}[values.mode]
+        return run(values, hparams.parse_overrides(values.hparams))
+    except PolyampError as error:
+        _complain(error)
+        return 1
+    except KeyboardInterrupt:
+        _complain("interrupted.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
