@@ -1,0 +1,251 @@
+"""The TFRecord schema, Magenta's onsets-and-frames one, written and read side by side.
+
+Features of a record: `id`, `sequence` (serialized NoteSequence, sustain pedal applied), `audio` (WAV bytes), `velocity_range`
+(serialized VelocityRange). Segments of a recording have two more, which readers of the plain schema ignore: `seconds_before`
+and `seconds_after` say for each note of the sequence how long it sounded before the segment's start and goes on after its
+end. They are absent where no note is cut.
+"""
+
+import contextlib
+import dataclasses
+import glob
+import itertools
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from google.protobuf.message import DecodeError
+
+from polyamp import constants, notes
+from polyamp.audio import reading
+from polyamp.errors import AudioError, DataError
+from polyamp.notes import Notes
+
+_LENGTH_BYTES, _FRAMING_BYTES = 8, 16  # A TFRecord: length, its checksum (4 bytes), the data, its checksum (4 bytes).
+_READ_BUFFER = 256 * 1024  # Bytes.
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One record: a recording or a segment of one.
+
+    Attributes:
+        id: Name of the recording, and for a segment where in it.
+        audio: float32 [samples] at 16 kHz, nominally in [-1, 1].
+        notes: In seconds from the start of `audio`. Notes that the segment's borders cut keep their real times, so their
+            onsets may be negative and their offsets after the end of the audio.
+        velocity_range: Lowest and highest velocity of the whole recording.
+    """
+
+    id: str
+    audio: np.ndarray
+    notes: Notes
+    velocity_range: tuple[int, int]
+
+    @property
+    def duration(self) -> float:
+        """Length of the audio in seconds."""
+        return len(self.audio) / constants.SAMPLE_RATE
+
+
+def velocity_range(of: Notes) -> tuple[int, int]:
+    """Lowest and highest velocity, (0, 0) where there are no notes."""
+    return (int(of.velocity.min()), int(of.velocity.max())) if len(of) else (0, 0)
+
+
+def serialize(example: Example) -> bytes:
+    """The record that holds `example`; notes that begin after the end of its audio are left out."""
+    from note_seq.protobuf import music_pb2
+
+    inside = notes.crop(example.notes, 0.0, example.duration, clip=False)
+    clipped = notes.crop(example.notes, 0.0, example.duration)
+    # Both have the same notes, but cut onsets become 0 and may tie: bring the real times into the order of the file.
+    cut = inside[np.lexsort((inside.pitch, np.maximum(inside.onset, 0.0)))]
+    sequence = notes.to_sequence(clipped)
+    sequence.total_time = example.duration
+    low, high = example.velocity_range
+    features = {
+        "id": _bytes_feature(example.id.encode("utf-8")),
+        "sequence": _bytes_feature(sequence.SerializeToString()),
+        "audio": _bytes_feature(reading.write_wav_bytes(example.audio)),
+        "velocity_range": _bytes_feature(music_pb2.VelocityRange(min=low, max=high).SerializeToString()),
+    }
+    before, after = clipped.onset - cut.onset, cut.offset - clipped.offset
+    if before.any() or after.any():
+        features["seconds_before"] = tf.train.Feature(float_list=tf.train.FloatList(value=before))
+        features["seconds_after"] = tf.train.Feature(float_list=tf.train.FloatList(value=after))
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def _bytes_feature(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def parse(serialized: bytes) -> Example:
+    """The example in a record, written by `serialize` or by Magenta.
+
+    Raises:
+        DataError: The record is not of this schema, or its audio or notes cannot be used.
+    """
+    from note_seq.protobuf import music_pb2
+
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+        values = {name: features[name].bytes_list.value[0] for name in ("id", "sequence", "audio", "velocity_range")}
+        sequence = music_pb2.NoteSequence.FromString(values["sequence"])
+        velocities = music_pb2.VelocityRange.FromString(values["velocity_range"])
+    except (DecodeError, IndexError) as error:
+        raise DataError("is not an onsets-and-frames example (id, sequence, audio, velocity_range)") from error
+    try:
+        audio = reading.decode_wav(values["audio"], "its audio")
+    except AudioError as error:
+        raise DataError(str(error).rstrip(".")) from error
+    found = notes.from_sequence(sequence)
+    before, after = (np.array(features[name].float_list.value) for name in ("seconds_before", "seconds_after"))
+    if len(before) or len(after):
+        found = _uncut(found, before, after)
+    return Example(values["id"].decode("utf-8", "replace"), audio, found, (velocities.min, velocities.max))
+
+
+def _uncut(clipped: Notes, before: np.ndarray, after: np.ndarray) -> Notes:
+    """Gives cut notes their real times back."""
+    if not len(clipped) == len(before) == len(after):
+        raise DataError("has seconds_before and seconds_after for another number of notes than its sequence")
+    moved = dataclasses.replace(clipped, onset=clipped.onset - before, offset=clipped.offset + after)
+    return moved[np.lexsort((moved.pitch, moved.onset))]
+
+
+def expand_paths(examples_path: str) -> list[str]:
+    """The files that `--examples_path` names: comma-separated, each part a file or a glob.
+
+    Returns:
+        Paths in the order given, each once, those of a glob sorted.
+
+    Raises:
+        DataError: A part matches nothing, or no part is given.
+    """
+    parts = [part.strip() for part in examples_path.split(",") if part.strip()]
+    if not parts:
+        raise DataError("no TFRecord files are named; give them as a comma-separated list of files or globs.")
+    paths: dict[str, None] = {}
+    for part in parts:
+        found = [part] if os.path.isfile(part) else sorted(filter(os.path.isfile, glob.glob(part, recursive=True)))
+        if not found:
+            hint = f" It is a directory; did you mean {os.path.join(part, '*.tfrecord*')}?" if os.path.isdir(part) else ""
+            raise DataError(f"{part}: no TFRecord file has this name or matches it.{hint}")
+        paths.update(dict.fromkeys(found))
+    return list(paths)
+
+
+@contextlib.contextmanager
+def shard_writer(paths: Sequence[str | Path]) -> Iterator[Callable[[Example], None]]:
+    """Gives a function that writes examples to the files in turn; they get their names at the end, or never if anything fails.
+
+    Raises:
+        DataError: A file cannot be written.
+    """
+    temporary = [Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp") for path in paths]
+    writers: list[tf.io.TFRecordWriter] = []
+    try:
+        writers.extend(tf.io.TFRecordWriter(os.fspath(path)) for path in temporary)
+        turn = itertools.cycle(writers)
+        yield lambda example: next(turn).write(serialize(example))
+        for writer in writers:
+            writer.close()
+        for unfinished, path in zip(temporary, paths, strict=True):
+            os.replace(unfinished, path)
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.message
+        raise DataError(f"{Path(paths[0]).parent}: TFRecord files cannot be written there ({reason}).") from error
+    finally:
+        for unfinished in temporary:
+            unfinished.unlink(missing_ok=True)
+
+
+def write(path: str | Path, examples: Iterable[Example]) -> None:
+    """Writes one TFRecord file, under its name only when it is complete."""
+    with shard_writer([path]) as write_one:
+        for example in examples:
+            write_one(example)
+
+
+def record_offsets(path: str) -> np.ndarray:
+    """Where the records of a file begin, found from their lengths alone.
+
+    A damaged length hides everything after it; then the last offset is that of the damage, which will not be readable.
+
+    Returns:
+        int64 [records], bytes.
+    """
+    size = os.path.getsize(path)
+    offsets, offset = [], 0
+    with open(path, "rb") as file:
+        while offset < size:
+            offsets.append(offset)
+            file.seek(offset)
+            header = file.read(_LENGTH_BYTES)
+            length = struct.unpack("<Q", header)[0] if len(header) == _LENGTH_BYTES else 0
+            if length == 0:  # No example is empty: this is a hole in the file.
+                break
+            offset += length + _FRAMING_BYTES
+    return np.array(offsets, np.int64)
+
+
+def record_at(path: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
+    """The one record of a file that begins at byte `offset`, with its checksums verified; for use inside functions only.
+
+    Raises:
+        tf.errors.OpError: The record is damaged; on reading it.
+    """
+    # `tf.data.TFRecordDataset` cannot start inside a file, and gives up all of a file's records after a damaged one.
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[path], compression_type="", buffer_size=_READ_BUFFER, byte_offsets=[offset]
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(1)
+
+
+def read(paths: Iterable[str], on_error: Literal["raise", "skip"] = "raise") -> Iterator[Example]:
+    """Reads files record by record, in order.
+
+    Args:
+        paths: TFRecord files.
+        on_error: What to do about a damaged record: stop, or log a warning with the count so far and go on.
+
+    Raises:
+        DataError: A record is damaged (names file and record, counted from 0), or a file cannot be read.
+    """
+    skipped = 0
+    for path in paths:
+        try:
+            offsets = record_offsets(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+        for index, offset in enumerate(offsets):
+            try:
+                example = _parse_at(path, offset)
+            except DataError as error:
+                if on_error == "raise":
+                    raise DataError(f"{path}: record {index} {error}; make the file again.") from error
+                skipped += 1
+                logging.warning("%s: record %d %s; skipped (%d so far).", path, index, error, skipped)
+                continue
+            yield example
+
+
+def _parse_at(path: str, offset: int) -> Example:
+    """Reads and parses one record; the message of its `DataError` continues "record 3 …"."""
+    try:
+        serialized = _bytes_at(path, offset)
+    except tf.errors.OpError as error:
+        raise DataError("is damaged or truncated") from error
+    return parse(serialized.numpy())
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])
+def _bytes_at(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    return record_at(path, offset).get_single_element()
