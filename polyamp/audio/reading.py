@@ -106,7 +106,7 @@ def write_wav_bytes(samples: np.ndarray) -> bytes:
 
 
 def check_is_file(path: str | os.PathLike[str]) -> None:
-    """Raises `AudioError` unless `path` is a readable file with something in it; whether that is audio shows when it is read."""
+    """Raises `AudioError` unless `path` is a readable file with something in it; whether that is audio shows on reading."""
     name, path = os.fspath(path), Path(path)
     if not path.exists():
         raise AudioError(f"{name}: no such file.")
