@@ -1,0 +1,81 @@
+"""The front end of the pitch-shared models: log power on a log-frequency axis whose bins line up with the piano's pitches."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from polyamp import constants
+
+BINS_PER_SEMITONE = 3
+NUM_BINS = 98 * BINS_PER_SEMITONE  # From A0 up to 7.8 kHz, just below half the sample rate.
+WINDOWS = (4096, 2048)  # Samples; the long one resolves low pitches, the short one times high ones.
+CROSSOVER_HZ = 500.0
+FLOOR_DB = -80.0  # Relative to a full-scale sine; maps to 0, the sine itself to 1.
+
+
+def bin_frequencies() -> np.ndarray:
+    """Centre frequencies in Hz, `[NUM_BINS]`: bin `3 p + 1` is pitch `MIN_MIDI_PITCH + p`, its neighbours lie 1/3 semitone off."""
+    semitones = (np.arange(NUM_BINS) - 1) / BINS_PER_SEMITONE + constants.MIN_MIDI_PITCH
+    return 440.0 * 2.0 ** ((semitones - 69) / 12)
+
+
+def filterbank(window: int) -> np.ndarray:
+    """Triangular filters over the power spectrum of one window length, `[window / 2 + 1, NUM_BINS]` float32.
+
+    A filter reaches to its neighbours' centres, or one FFT bin where those are nearer than the FFT can tell apart (there it
+    interpolates). Filters on the other side of the crossover are zero, so that the sum over both windows covers every bin once.
+    """
+    centre = bin_frequencies()
+    fft_step = constants.SAMPLE_RATE / window
+    step = centre * (2.0 ** (1 / (12 * BINS_PER_SEMITONE)) - 1)
+    half_width = np.maximum(step, fft_step)
+    frequency = np.arange(window // 2 + 1) * fft_step
+    weights = np.maximum(0.0, 1.0 - np.abs(frequency[:, None] - centre[None, :]) / half_width[None, :])
+    mine = centre < CROSSOVER_HZ if window == max(WINDOWS) else centre >= CROSSOVER_HZ
+    return (weights * mine).astype(np.float32)
+
+
+_DYNAMICS = 10.0 ** (-FLOOR_DB / 10)
+
+
+def compress(power):
+    """Power relative to a full-scale sine to [0, 1]: logarithmic above the floor, linear below it. Numpy or Keras tensors."""
+    log1p = np.log1p if isinstance(power, np.ndarray) else ops.log1p
+    return log1p(power * _DYNAMICS) / float(np.log1p(_DYNAMICS))
+
+
+def expand(compressed: np.ndarray) -> np.ndarray:
+    """The inverse of `compress`."""
+    return np.expm1(compressed.astype(np.float64) * np.log1p(_DYNAMICS)) / _DYNAMICS
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class LogFrequencySpectrogram(keras.layers.Layer):
+    """Audio to compressed log-frequency power, without weights.
+
+    Input `[batch, samples]`, float32 in [-1, 1] at 16 kHz. Output `[batch, 1 + samples // hop, 294]`, float32, 0 for silence
+    and 1 for a full-scale sine; frame `t` is centred on sample `t * hop` (reflected at the ends). The value of a frame depends
+    on the samples under its window alone, never on the loudness of the rest.
+    """
+
+    def __init__(self, hop_length: int = 512, **kwargs):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self.hop_length = hop_length
+
+    def call(self, audio):
+        power = 0.0
+        for window in WINDOWS:
+            scale = 2.0 / np.hanning(window + 1)[:-1].sum()  # A full-scale sine then peaks at amplitude 1.
+            pad = window // 2
+            padded = ops.pad(audio, [[0, 0], [pad, pad]], mode="reflect")
+            real, imaginary = ops.stft(padded, window, self.hop_length, window, window="hann", center=False)
+            spectrum = (ops.square(real) + ops.square(imaginary)) * scale**2
+            power = power + ops.matmul(spectrum, filterbank(window))  # [batch, time, bin]
+        return compress(power)
+
+    def compute_output_shape(self, input_shape):
+        samples = input_shape[1]
+        return (input_shape[0], None if samples is None else 1 + samples // self.hop_length, NUM_BINS)
+
+    def get_config(self):
+        return {**super().get_config(), "hop_length": self.hop_length}

@@ -1,0 +1,68 @@
+"""Augmentation of log-frequency spectrograms, for training from cached ones: gain, equalisation, room, noise, transposition.
+
+The same disturbances as in `polyamp.audio.augmentation`, applied to power per bin; numpy only.
+"""
+
+import numpy as np
+from scipy import signal
+
+from polyamp.audio.log_frequency import BINS_PER_SEMITONE, compress, expand
+from polyamp.hparams import MelodicHParams
+
+
+def augment(spectrum: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Disturbs one crop.
+
+    Args:
+        spectrum: `[time, 294]` as `LogFrequencySpectrogram` gives it.
+        hparams: The `augment_*` ranges.
+        rng: Source of all that is random.
+
+    Returns:
+        The new spectrogram, float32 of the same shape, and the semitones by which it was transposed (labels must follow).
+    """
+    power = expand(spectrum)
+    semitones = int(rng.integers(-hparams.augment_transpose_semitones, hparams.augment_transpose_semitones + 1))
+    power = _transpose(power, semitones * BINS_PER_SEMITONE)
+    power = power * _equalizer(power.shape[1], hparams.augment_eq_db, rng)
+    power = _room(power, hparams, rng)
+    power = power + _noise(power.shape[1], hparams.augment_noise, rng)
+    power = power * 10.0 ** (rng.uniform(-1, 1) * hparams.augment_gain_db / 10)
+    return compress(power).astype(np.float32), semitones
+
+
+def _transpose(power: np.ndarray, bins: int) -> np.ndarray:
+    """Shifts the spectrum up (`bins` > 0) or down; what comes in at the edge is silence."""
+    if bins == 0:
+        return power
+    shifted = np.zeros_like(power)
+    if bins > 0:
+        shifted[:, bins:] = power[:, :-bins]
+    else:
+        shifted[:, :bins] = power[:, -bins:]
+    return shifted
+
+
+def _equalizer(num_bins: int, most_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Power gain per bin, `[num_bins]`: two bells of random place, width (half an octave to three) and height."""
+    position = np.arange(num_bins) / (12 * BINS_PER_SEMITONE)  # Octaves.
+    decibels = np.zeros(num_bins)
+    for _ in range(2):
+        centre, width = rng.uniform(0, position[-1]), rng.uniform(0.5, 3.0)
+        decibels += rng.uniform(-most_db, most_db) * np.exp(-0.5 * ((position - centre) / width) ** 2)
+    return 10.0 ** (decibels / 10)
+
+
+def _room(power: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> np.ndarray:
+    """Adds an exponentially decaying diffuse tail: reverberation time 0.2 to 1.2 s, level up to `augment_reverb` percent."""
+    level = rng.uniform(0, hparams.augment_reverb / 100) ** 2  # Power; small rooms are more common than cathedrals.
+    decay = 10.0 ** (-6.0 / (rng.uniform(0.2, 1.2) * hparams.frames_per_second))  # Per frame: 60 dB in that time.
+    tail = signal.lfilter([0.0, level * (1 - decay)], [1.0, -decay], power, axis=0)
+    return power + tail
+
+
+def _noise(num_bins: int, most: float, rng: np.random.Generator) -> np.ndarray:
+    """Power per bin of noise with equal power in every octave; amplitude up to `most` (most often far less) of full scale."""
+    amplitude = most * 10.0 ** rng.uniform(-3, 0)
+    tilt = 10.0 ** (rng.uniform(-6, 6) * np.linspace(-1, 1, num_bins) / 10)
+    return amplitude**2 / num_bins * tilt

@@ -1,0 +1,138 @@
+"""Keras callbacks of training: counting steps, stopping in good order, saving, validating, logging."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+from absl import logging
+
+from polyamp import checkpoint, metrics, notes
+from polyamp.data import pipeline
+from polyamp.errors import PolyampError
+from polyamp.hparams import MelodicHParams
+from polyamp.predict import predict_rolls
+
+METRICS_FILE = "metrics.jsonl"
+_LOG_EVERY = 50  # Steps between lines of METRICS_FILE.
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where training stands; shared by the callbacks.
+
+    Attributes:
+        step: Optimizer steps done, over all runs.
+        seed: Of the data.
+        best: Best validation note onset F1 so far; -1 before the first.
+        stop: Set to end training, with a checkpoint, after the step in progress.
+    """
+
+    step: int
+    seed: int
+    best: float
+    stop: bool = False
+
+
+@contextlib.contextmanager
+def stop_on_signals(progress: Progress) -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM finish the step, save and leave; a second one interrupts at once."""
+
+    def handle(number, frame):
+        if progress.stop:
+            raise KeyboardInterrupt
+        logging.warning("Stopping after this step; a checkpoint will be saved. Once more to stop at once.")
+        progress.stop = True
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def tensorboard(directory: Path) -> list[keras.callbacks.Callback]:
+    """TensorBoard scalars under `directory`; its writer needs the TensorFlow backend."""
+    if keras.backend.backend() != "tensorflow":
+        return []
+    return [keras.callbacks.TensorBoard(str(directory / "tensorboard"), update_freq=_LOG_EVERY, write_graph=False)]
+
+
+class StepCounter(keras.callbacks.Callback):
+    """Counts steps, ends training at `num_steps` or when told to, and refuses to go on from a loss that is not finite."""
+
+    def __init__(self, progress: Progress, num_steps: int):
+        super().__init__()
+        self._progress, self._num_steps = progress, num_steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._progress.step += 1
+        if not math.isfinite(float((logs or {}).get("loss", 0.0))):
+            raise PolyampError(
+                f"The loss is not finite any more at step {self._progress.step}; the last checkpoint is good. "
+                "Lower learning_rate or clip_norm in --hparams."
+            )
+        if self._progress.stop or self._progress.step >= self._num_steps:
+            self.model.stop_training = True
+
+
+class Saver(keras.callbacks.Callback):
+    """At the end of every epoch (one checkpoint interval): a checkpoint, validation, the best one kept, old ones removed."""
+
+    def __init__(
+        self,
+        directory: Path,
+        whole_model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        progress: Progress,
+        hparams: MelodicHParams,
+        keep: int,
+        validation_paths: Sequence[str],
+    ):
+        super().__init__()
+        self._directory, self._whole_model, self._optimizer = directory, whole_model, optimizer
+        self._progress, self._hparams, self._keep = progress, hparams, keep
+        self._validation_paths = list(validation_paths)
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._progress.step % _LOG_EVERY == 0:
+            self._log(logs or {})
+
+    def on_epoch_end(self, epoch, logs=None):
+        is_best = False
+        if self._validation_paths and not self._progress.stop:
+            scores = self._validate()
+            is_best = scores["note_onset_f1"] > self._progress.best
+            self._progress.best = max(self._progress.best, scores["note_onset_f1"])
+            self._log({f"val_{name}": value for name, value in scores.items()})
+            logging.info("Step %d: validation note onset F1 %.4f.", self._progress.step, scores["note_onset_f1"])
+        self._save(checkpoint.step_path(self._directory, self._progress.step))
+        if is_best:
+            self._save(self._directory / checkpoint.BEST_FILE)
+        for old in checkpoint.numbered(self._directory)[: -self._keep]:
+            old.unlink()
+
+    def _save(self, path: Path) -> None:
+        meta = {"step": self._progress.step, "seed": self._progress.seed, "best": self._progress.best}
+        checkpoint.save(path, self._whole_model, meta, self._optimizer)
+
+    def _validate(self) -> dict[str, float]:
+        """Mean note scores over the validation examples, transcribed whole."""
+        scores = []
+        for example in pipeline.whole_examples(",".join(self._validation_paths)):
+            rolls = predict_rolls(self._whole_model, [example.audio], self._hparams)
+            scores.append(metrics.note_metrics(example.notes, notes.from_rolls(rolls, self._hparams)))
+        return metrics.aggregate(scores)
+
+    def _log(self, values: dict[str, float]) -> None:
+        line = {"step": self._progress.step, "seconds": round(time.monotonic() - self._started, 1)}
+        line |= {name: float(value) for name, value in values.items()}
+        with (self._directory / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

@@ -1,0 +1,202 @@
+"""Checkpoints: saving, finding, loading and resuming.
+
+`<model_dir>/<MODEL_TYPE>/<model_id>/` holds `ckpt-<step>.npz` (weights, optimizer, step and seed as named arrays; no pickle),
+`best.npz`, `hparams.json` and `metrics.jsonl`. The weights that ship with the package
+lie in `polyamp/checkpoints` the same way.
+"""
+
+import dataclasses
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from polyamp import hparams as hparams_lib
+from polyamp import models
+from polyamp.atomic import replacing
+from polyamp.errors import CheckpointError, HParamsError
+from polyamp.hparams import MelodicHParams
+
+EMBEDDED = Path(__file__).parent / "checkpoints"
+HPARAMS_FILE, BEST_FILE = "hparams.json", "best.npz"
+_WEIGHTS, _OPTIMIZER, _META = "weights/", "optimizer/", "meta"
+_NAME = re.compile(r"ckpt-(\d{8,})\.npz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A model with trained weights, the settings that it was trained with, and where it came from."""
+
+    model: keras.Model
+    hparams: MelodicHParams
+    path: Path
+    step: int
+
+
+def folder(model_dir: str | Path, model_type: str, model_id: str) -> Path:
+    """Where the checkpoints of a model id lie."""
+    return Path(model_dir) / model_type / model_id
+
+
+def numbered(directory: Path) -> list[Path]:
+    """The step-numbered checkpoints of one model id, oldest first."""
+    return sorted(path for path in directory.glob("ckpt-*.npz") if _NAME.fullmatch(path.name))
+
+
+def step_path(directory: Path, step: int) -> Path:
+    """The file of a step."""
+    return directory / f"ckpt-{step:08d}.npz"
+
+
+def _by_path(variables: Sequence[keras.Variable], prefix: str) -> dict[str, keras.Variable]:
+    named = {prefix + variable.path: variable for variable in variables}
+    if len(named) != len(variables):
+        raise ValueError("Two variables have one path; name every layer.")
+    return named
+
+
+def save(
+    path: str | Path,
+    model: keras.Model,
+    meta: Mapping[str, Any],
+    optimizer: keras.optimizers.Optimizer | None = None,
+    dtype: str | None = None,
+) -> None:
+    """Writes weights, optimizer state and `meta` (step, seed and what else is worth keeping, as JSON) to one file, atomically.
+
+    Args:
+        path: The file, ending in .npz.
+        model: A built model.
+        meta: JSON values.
+        optimizer: Written too, so that training can go on from this file.
+        dtype: Store floats in this type, such as "float16" for weights that ship.
+    """
+    named = _by_path(model.variables, _WEIGHTS)
+    if optimizer is not None:
+        named |= _by_path(optimizer.variables, _OPTIMIZER)
+    arrays = {name: keras.ops.convert_to_numpy(variable.value) for name, variable in named.items()}
+    if dtype:
+        arrays = {name: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a for name, a in arrays.items()}
+    with replacing(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **{**arrays, _META: np.array(json.dumps(dict(meta)))})
+
+
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """All arrays of a checkpoint file and its meta data; `CheckpointError` if it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return arrays, json.loads(str(arrays.pop(_META)))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint.") from error
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint, perhaps truncated ({error}); use another one.") from error
+
+
+def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> dict[str, Any]:
+    """Sets the variables of the model (and of the optimizer, if given) to those of a checkpoint, all of them or none.
+
+    Returns:
+        The checkpoint's meta data.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or its names or shapes differ; says which.
+    """
+    arrays, meta = read(path)
+    wanted = _by_path(model.variables, _WEIGHTS)
+    if optimizer is not None:
+        optimizer.build(model.trainable_variables)
+        wanted |= _by_path(optimizer.variables, _OPTIMIZER)
+    problems = [f"{name} is missing" for name in wanted if name not in arrays]
+    present = [name for name in arrays if optimizer is not None or name.startswith(_WEIGHTS)]
+    problems += [f"{name} is not in the model" for name in present if name not in wanted]
+    problems += [
+        f"{name} is {list(arrays[name].shape)} in the file and {list(variable.shape)} in the model"
+        for name, variable in wanted.items()
+        if name in arrays and tuple(arrays[name].shape) != tuple(variable.shape)
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(f"{path}: does not fit the model: {'; '.join(problems[:3])}{more}.")
+    for name, variable in wanted.items():
+        variable.assign(arrays[name])
+    return meta
+
+
+def find(model_dir: str | Path, model_type: str, load_id: str = "*") -> Path:
+    """The checkpoint that `load_id` means.
+
+    Args:
+        model_dir: Folder of all models.
+        model_type: Which of them.
+        load_id: An id (its latest step), `*` or a pattern (the most recently written of those), or `<id>/best`,
+            `<id>/ckpt-00001000` for one file.
+
+    Raises:
+        CheckpointError: There is none; says where it looked and which ids there are.
+    """
+    root = Path(model_dir) / model_type
+    exact = root / f"{load_id.removesuffix('.npz')}.npz"
+    if load_id and "*" not in load_id and exact.is_file():
+        return exact
+    latest = [numbered(directory)[-1] for directory in sorted(root.glob(load_id or "*")) if numbered(directory)]
+    if latest:
+        return max(latest, key=lambda path: path.stat().st_mtime)
+    ids = sorted(path.name for path in root.glob("*") if numbered(path))
+    known = f"ids there: {', '.join(ids)}" if ids else f"no {model_type} checkpoint at all is there"
+    raise CheckpointError(f"{root}: no checkpoint for --load_id={load_id}; {known}. Train one, or check --model_dir.")
+
+
+def load_model(
+    model_type: str,
+    model_dir: str | Path | None = None,
+    load_id: str = "*",
+    model_id: str | None = None,
+    load_full: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """A trained model with its own settings; decoding thresholds and the like may be overridden.
+
+    Args:
+        model_type: One of `constants.MODEL_TYPES`.
+        model_dir: Folder of all models; None for the weights that ship with the package.
+        load_id: See `find`.
+        model_id: Preferred over a `load_id` of `*` if it has checkpoints.
+        load_full: Take the weights from a Full model's checkpoint.
+        overrides: Hyperparameters by name; those that the weights depend on must not differ.
+
+    Raises:
+        CheckpointError: No such checkpoint, or it does not fit.
+        HParamsError: A bad override.
+    """
+    hparams_lib.model_hparams(model_type)
+    if load_full and model_type != "FULL":
+        hparams_lib.model_hparams("FULL")
+        models.require_built("FULL")
+    if model_dir is None:
+        path = find(EMBEDDED, model_type, "*")
+    elif load_id == "*" and model_id and numbered(folder(model_dir, model_type, model_id)):
+        path = find(model_dir, model_type, model_id)
+    else:
+        path = find(model_dir, model_type, load_id)
+    if not (path.parent / HPARAMS_FILE).is_file():
+        raise CheckpointError(f"{path.parent / HPARAMS_FILE}: missing; a checkpoint needs the settings of its training.")
+    stored = hparams_lib.from_json(model_type, path.parent / HPARAMS_FILE)
+    resolved = hparams_lib.merge(stored, overrides or {})
+    require_same_structure(stored, resolved, path)
+    model = models.build(model_type, resolved)
+    meta = restore(path, model)
+    return Loaded(model, resolved, path, int(meta["step"]))
+
+
+def require_same_structure(stored: MelodicHParams, given: MelodicHParams, path: Path) -> None:
+    """Raises `HParamsError`, naming the settings, if weights trained with `stored` can't be used with `given`."""
+    before, after = hparams_lib.structure(stored), hparams_lib.structure(given)
+    changed = [f"{name} ({before[name]} there, {after[name]} here)" for name in before if before[name] != after[name]]
+    if changed:
+        raise HParamsError(f"{path}: was trained with other settings that its weights depend on: {'; '.join(changed[:4])}.")

@@ -1,0 +1,163 @@
+"""Training data with its spectrogram computed once and kept on disk, for training on a CPU and on any Keras backend.
+
+The cache holds what the model's own front-end layer gave, in float16, and the notes; batches are cut from it as numpy arrays.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from polyamp import constants, notes
+from polyamp.audio import spectral_augmentation
+from polyamp.data.records import Example
+from polyamp.hparams import MelodicHParams
+from polyamp.notes import Notes
+
+Batch = tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]
+_SPECTRUM, _INDEX = "spectrum.npy", "index.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectrumCache:
+    """Spectrograms and notes of a data set.
+
+    Attributes:
+        spectrum: `[frames, bins]` float16 on disk, all examples one after the other.
+        first_frame: `[examples + 1]`: example `i` is `spectrum[first_frame[i]:first_frame[i + 1]]`.
+        notes: The notes of each example, in seconds from its start.
+    """
+
+    spectrum: np.ndarray
+    first_frame: np.ndarray
+    notes: list[Notes]
+
+    def __len__(self) -> int:
+        return len(self.notes)
+
+
+def cache_key(paths: Iterable[str], front_end: dict) -> str:
+    """A name that changes with the files (path, size, time of change) and with the settings of the front end."""
+    files = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps([files, front_end], sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def build(directory: str | Path, examples: Iterable[Example], front_end: Callable[[np.ndarray], np.ndarray]) -> SpectrumCache:
+    """Opens the cache in `directory`, filling it first if it is not complete.
+
+    Args:
+        directory: Where to keep it; made complete under another name, then renamed.
+        examples: Read only when there is no cache yet.
+        front_end: Audio `[samples]` to spectrogram `[time, bins]`.
+    """
+    directory = Path(directory)
+    if not (directory / _INDEX).is_file():
+        unfinished = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            _fill(unfinished, examples, front_end)
+            os.replace(unfinished, directory)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return _open(directory)
+
+
+def _fill(directory: Path, examples: Iterable[Example], front_end: Callable[[np.ndarray], np.ndarray]) -> None:
+    lengths, all_notes, bins = [], [], 0
+    raw = directory / "raw"
+    with raw.open("wb") as file:
+        for example in examples:
+            spectrum = np.asarray(front_end(example.audio), np.float16)  # [time, bins]
+            spectrum.tofile(file)
+            bins = spectrum.shape[1]
+            lengths.append(len(spectrum))
+            all_notes.append(example.notes)
+            if len(lengths) % 100 == 0:
+                logging.info("Cached the spectrograms of %d examples.", len(lengths))
+    frames = int(np.sum(lengths))
+    if frames:
+        spectra = np.lib.format.open_memmap(directory / _SPECTRUM, "w+", np.float16, (frames, bins))
+        spectra[:] = np.memmap(raw, np.float16, "r", shape=(frames, bins))
+        spectra.flush()
+    raw.unlink()
+    fields = [field.name for field in dataclasses.fields(Notes)]
+    columns = {name: np.concatenate([getattr(n, name) for n in all_notes] or [np.zeros(0)]) for name in fields}
+    np.savez(
+        directory / _INDEX,
+        allow_pickle=False,
+        first_frame=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        first_note=np.concatenate([[0], np.cumsum([len(n) for n in all_notes])]).astype(np.int64),
+        **columns,
+    )
+
+
+def _open(directory: Path) -> SpectrumCache:
+    with np.load(directory / _INDEX, allow_pickle=False) as index:
+        fields = [field.name for field in dataclasses.fields(Notes)]
+        columns = {name: index[name] for name in fields}
+        bounds = index["first_note"]
+        of_example = [
+            Notes(**{name: columns[name][start:end] for name in fields})
+            for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+        ]
+        return SpectrumCache(np.load(directory / _SPECTRUM, mmap_mode="r"), index["first_frame"], of_example)
+
+
+def batch(cache: SpectrumCache, hparams: MelodicHParams, seed: int, step: int) -> Batch:
+    """The training batch of one step: random crops, each drawn with a probability in proportion to its example's length.
+
+    A function of its arguments alone, so that a resumed run goes on with the batches that the interrupted one would have seen.
+
+    Returns:
+        Spectrogram `[batch, train_frames, bins]` float32, labels and sample weights as `polyamp.data.pipeline` gives them,
+        each `[batch, train_frames, 88]` float32.
+    """
+    rng = np.random.default_rng([seed, step])
+    lengths = np.diff(cache.first_frame)
+    chosen = rng.choice(len(cache), hparams.batch_size, p=lengths / lengths.sum())
+    crops = [_crop(cache, hparams, example, rng) for example in chosen]
+    spectrum = np.stack([crop[0] for crop in crops])
+    labels = {name: np.stack([crop[1][name] for crop in crops]) for name in constants.ROLLS}
+    weights = {name: np.stack([crop[2][name] for crop in crops]) for name in constants.ROLLS}
+    return spectrum, labels, weights
+
+
+def batches(cache: SpectrumCache, hparams: MelodicHParams, seed: int, first_step: int = 0) -> Iterator[Batch]:
+    """Batches without end, from `first_step` on."""
+    step = first_step
+    while True:
+        yield batch(cache, hparams, seed, step)
+        step += 1
+
+
+def _crop(
+    cache: SpectrumCache, hparams: MelodicHParams, example: int, rng: np.random.Generator
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    frames = hparams.train_frames
+    first, end = cache.first_frame[example], cache.first_frame[example + 1]
+    start = int(rng.integers(0, max(1, end - first - frames + 1)))
+    length = int(min(frames, end - first - start))
+    spectrum = np.zeros((frames, cache.spectrum.shape[1]), np.float32)
+    spectrum[:length] = cache.spectrum[first + start : first + start + length]
+    seconds = 1.0 / hparams.frames_per_second
+    of_crop = notes.crop(cache.notes[example], start * seconds, (start + frames) * seconds, clip=False)
+    if rng.random() < hparams.augment_probability:
+        spectrum, semitones = spectral_augmentation.augment(spectrum, hparams, rng)
+        of_crop = dataclasses.replace(of_crop, pitch=of_crop.pitch + semitones)
+    rolls = notes.to_rolls(of_crop, frames, hparams, total_time=(end - first - start) * seconds)
+    heard = np.zeros((frames, constants.NUM_PITCHES), np.float32)
+    heard[:length] = 1.0
+    weights = {
+        "onset": heard,
+        "offset": heard,
+        "frame": heard * rolls.pop("frame_weight"),
+        "velocity": heard * (rolls["velocity"] > 0),
+    }
+    return spectrum, rolls, weights
