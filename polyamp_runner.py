@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from polyamp import constants, hparams, naming
+from polyamp import constants, hparams, naming, startup
 from polyamp.errors import PolyampError
 
 # TensorFlow, Keras and the audio libraries take seconds to import: they are, where a mode begins. --help and mistakes in flags
@@ -141,6 +141,7 @@ def _train(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     settings = hparams.resolve(values.model_type, values.config, overrides)
     model_id = values.model_id or naming.fresh_model_id(values.model_type)
     print(f"model id: {model_id}", flush=True)
+    startup.start_keras()
     from polyamp import train
 
     path = train.train(
@@ -175,6 +176,7 @@ def _run_time_overrides(values: flags.FlagValues, overrides: dict[str, Any]) -> 
 def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     _need(values, "examples_path")
     overrides = _run_time_overrides(values, overrides)
+    startup.start_keras()
     from polyamp import checkpoint, evaluate
     from polyamp.data import records
 

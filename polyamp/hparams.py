@@ -218,7 +218,7 @@ def _parse_object(text: str) -> dict[str, Any]:
     for candidate in (text, quoted):
         try:
             value = json.loads(candidate, object_pairs_hook=reject_duplicates)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             return value
@@ -282,7 +282,7 @@ def _checked(field: dataclasses.Field, kind: Any, value: Any, source: str) -> An
 
 def _checked_scalar(field: dataclasses.Field, kind: type, value: Any, problem: HParamsError) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1000 else math.inf
     elif kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
     if type(value) is not kind:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from polyamp import constants, notes
+from polyamp import constants, notes, startup
 from polyamp.audio import reading
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 DEFAULT_SUFFIX = "-polyamp"
 
 # A clip that fits into one window takes the smallest of these fractions of it that holds the clip. Only a few, because each new
-# size costs a compilation.
-_WINDOW_FRACTIONS = (16, 8, 4, 2, 1)
+# size may cost a compilation.
+_WINDOW_FRACTIONS = (4, 2, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,31 +94,31 @@ def _windows(blocks: Iterable[np.ndarray], core: int, margin: int, hop: int) -> 
     """
     source = iter(blocks)
     pending = np.zeros(margin * hop, np.float32)  # From the first sample of the next window on.
-    length = (core + 2 * margin - 1) * hop
-    first, exhausted = True, False
-    while True:
-        received = [pending]
-        size = len(pending)
-        while size < length and not exhausted:
-            block = next(source, None)
-            exhausted = block is None
-            if block is not None:
-                received.append(block)
-                size += len(block)
-        pending = np.concatenate(received)
-        # As long as there is more to come, the audio reaches beyond the window and all of its core is new.
-        frames = 1 + (size - margin * hop) // hop if exhausted else core
-        if frames <= 0:
-            return
-        if first and frames <= core:
-            core = next(size for size in (-(-core // part) for part in _WINDOW_FRACTIONS) if size >= frames)
+    for number in itertools.count():
+        length = (core + 2 * margin - 1) * hop
+        needed = max(length, core * hop)
+        pending = _fill(pending, source, needed)
+        ended = len(pending) < needed
+        frames = 1 + (len(pending) - margin * hop) // hop if ended else core  # That are new; before the end, all of the core.
+        if number == 0 and ended:
+            core = min((size for size in (-(-core // part) for part in _WINDOW_FRACTIONS) if size >= frames), default=core)
             length = (core + 2 * margin - 1) * hop
-        window = pending[:length]
-        yield np.pad(window, (0, length - len(window))), min(frames, core)
-        if frames <= core and exhausted:
+        if frames > 0:
+            window = pending[:length]
+            yield np.pad(window, (0, length - len(window))), min(frames, core)
+        if ended and frames <= core:
             return
         pending = pending[core * hop :]
-        first = False
+
+
+def _fill(pending: np.ndarray, source: Iterator[np.ndarray], length: int) -> np.ndarray:
+    """`pending` and as many blocks as make it `length` samples long, if the source has them."""
+    received = [pending]
+    size = len(pending)
+    while size < length and (block := next(source, None)) is not None:
+        received.append(block)
+        size += len(block)
+    return np.concatenate(received)
 
 
 def predict(
@@ -154,7 +155,8 @@ def predict(
     jobs = _plan(paths, output_dir, transcribed_file_suffix, failures)
     if not jobs:
         return Summary((), tuple(failures))
-    from polyamp import checkpoint  # Imports Keras, for which a misspelled file name should not have to wait.
+    startup.start_keras()  # Only now: a misspelled file name should not have to wait for it.
+    from polyamp import checkpoint
 
     loaded = checkpoint.load_model(model_type, model_dir, load_id, model_id, load_full, dict(overrides or {}))
     written = []

@@ -1,0 +1,216 @@
+"""Hyperparameters: the lenient parser of `--hparams`, the strict merge, presets."""
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyamp import hparams
+from polyamp.errors import HParamsError
+from polyamp.hparams import FullHParams, MelodicHParams
+
+PRESETS = sorted((Path(__file__).parent.parent / "configs").glob("*.json"))
+PUBLISHED = {"frames_true_weighing": 3, "frame_prediction_threshold": 0.4}
+
+
+def _after_bash(command_line):
+    """The arguments that bash makes of a piece of command line."""
+    script = f"for argument in {command_line}; do printf '%s\\0' \"$argument\"; done"
+    output = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+    return output.split("\0")[:-1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        # As in the issue tracker and the published README: bash expands the braces where there is a comma.
+        ('--hparams={"frames_true_weighing":3,"frame_prediction_threshold":0.4}', PUBLISHED),
+        (r"--hparams={\"frames_true_weighing\":3,\"frame_prediction_threshold\":0.4}", PUBLISHED),
+        (r"--hparams={\"frames_true_weighing\":3}", {"frames_true_weighing": 3}),
+        ('--hparams={"frames_true_weighing":3}', {"frames_true_weighing": 3}),
+        ("""--hparams='{"frames_true_weighing":3, "frame_prediction_threshold": 0.4}'""", PUBLISHED),
+        (r'''--hparams="{\"frames_true_weighing\":3,\"frame_prediction_threshold\":0.4}"''', PUBLISHED),
+        ("--hparams={frames_true_weighing:3,frame_prediction_threshold:0.4}", PUBLISHED),
+        ("""--hparams='{frames_true_weighing:3}'""", {"frames_true_weighing": 3}),
+        (
+            '--hparams={"num_filters":[16,16],"spec_type":"mel","share_conv_features":true,"learning_rate":1e-3}',
+            {"num_filters": [16, 16], "spec_type": "mel", "share_conv_features": True, "learning_rate": 1e-3},
+        ),
+        ('--hparams={"onset_bias_ms":-2.5,"decay_rate":.5e-1}', None),  # JSON has no number that starts with a point.
+        ("--hparams={}", {}),
+        ("--hparams=", {}),
+        ("""--hparams='{"a":1}' --hparams='{"b":2}'""", {"a": 1, "b": 2}),
+    ],
+)
+def test_overrides_as_bash_hands_them_over(typed, expected):
+    fragments = [argument.removeprefix("--hparams=") for argument in _after_bash(typed)]
+    if expected is None:
+        with pytest.raises(HParamsError, match="not a JSON object"):
+            hparams.parse_overrides(fragments)
+    else:
+        assert hparams.parse_overrides(fragments) == expected
+
+
+def test_escaped_quotes_inside_quotes():
+    assert hparams.parse_overrides([r"{\"frames_true_weighing\":3}"]) == {"frames_true_weighing": 3}
+
+
+NO_OBJECTS = ["[1]", "3", "learning_rate", "{", '{"a":}', '{"a" 1}', "learning_rate=0.1", '{"a":1}}', "[" * 100_000, "9" * 5_000]
+
+
+@pytest.mark.parametrize("text", NO_OBJECTS, ids=range(len(NO_OBJECTS)))
+def test_what_is_not_an_object_is_an_error(text):
+    with pytest.raises(HParamsError, match="not a JSON object"):
+        hparams.parse_overrides([text])
+
+
+def test_a_name_given_twice_is_an_error():
+    with pytest.raises(HParamsError, match="'batch_size' twice"):
+        hparams.parse_overrides(['{"batch_size":1,"batch_size":2}'])
+    with pytest.raises(HParamsError, match="given twice"):
+        hparams.merge(MelodicHParams(), {"predict_frame_threshold": 0.1, "frame_prediction_threshold": 0.2})
+
+
+_names = st.sampled_from([field.name for field in dataclasses.fields(FullHParams)])
+_values = st.one_of(
+    st.booleans(),
+    st.integers(-1000, 1000),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["mel", "cqt", "one_cycle"]),
+    st.lists(st.integers(1, 99), min_size=1, max_size=4),
+)
+
+
+@given(st.dictionaries(_names, _values, min_size=1, max_size=4))
+def test_any_object_survives_with_and_without_quotes_and_cut_at_its_commas(overrides):
+    text = json.dumps(overrides, separators=(",", ":"))
+    assert hparams.parse_overrides([text]) == overrides
+    assert hparams.parse_overrides([text.replace('"', '\\"')]) == overrides
+    assert hparams.parse_overrides([text.replace('"', "")]) == overrides
+    assert hparams.parse_overrides(text[1:-1].replace('"', "").split(",")) == overrides
+
+
+@given(st.text(max_size=30))
+def test_no_text_does_anything_but_parse_or_say_why_not(text):
+    try:
+        assert isinstance(hparams.parse_overrides([text]), dict)
+    except HParamsError:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"frames_true_weighting": 3}, ["frames_true_weighting", "Did you mean frames_true_weighing"]),
+        ({"frame_predicton_threshold": 0.3}, ["frame_prediction_threshold"]),
+        ({"learning_rat": 1}, ["learning_rate"]),
+        ({"qqq": 1}, ["'qqq' is not a hyperparameter of MelodicHParams."]),
+        ({"multiple_instruments_threshold": 0.5}, ["not a hyperparameter of MelodicHParams"]),
+        ({"predict_onset_threshold": 1.5}, ["predict_onset_threshold", "float between 0.0 and 1.0", "1.5"]),
+        ({"predict_onset_threshold": -0.1}, ["float between 0.0 and 1.0"]),
+        ({"predict_onset_threshold": float("nan")}, ["float between", "nan"]),
+        ({"frames_true_weighing": float("inf")}, ["frames_true_weighing", "inf"]),
+        ({"learning_rate": "fast"}, ["learning_rate must be a float", "'fast'"]),
+        ({"learning_rate": True}, ["float"]),
+        ({"learning_rate": None}, ["float"]),
+        ({"learning_rate": 10**400}, ["learning_rate", "float"]),
+        ({"batch_size": 2.5}, ["batch_size must be a int", "2.5"]),
+        ({"batch_size": 0}, ["between 1 and"]),
+        ({"use_batch_normalization": 1}, ["bool"]),
+        ({"spec_type": "mfcc"}, ["one of cqt, mel"]),
+        ({"num_filters": []}, ["list of int"]),
+        ({"num_filters": 48}, ["list of int"]),
+        ({"num_filters": [48, "x"]}, ["list of int"]),
+        ({"pool_sizes": [1, 99]}, ["pool_sizes", "between 1 and 16"]),
+    ],
+)
+def test_errors_name_the_field_its_type_and_range(overrides, words):
+    with pytest.raises(HParamsError) as error:
+        hparams.merge(MelodicHParams(), overrides)
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_merge_converts_what_json_writes_and_leaves_the_base_alone():
+    base = MelodicHParams()
+    merged = hparams.merge(base, {"frames_true_weighing": 3, "batch_size": 4.0, "num_filters": [8, 8]})
+    assert (merged.frames_true_weighing, merged.batch_size, merged.num_filters) == (3.0, 4, (8, 8))
+    assert isinstance(merged.frames_true_weighing, float) and isinstance(merged.batch_size, int)
+    assert base == MelodicHParams()
+
+
+@pytest.mark.parametrize("roll", ["frame", "onset", "offset"])
+def test_published_threshold_names_mean_ours(roll):
+    merged = hparams.merge(MelodicHParams(), {f"{roll}_prediction_threshold": 0.25})
+    assert getattr(merged, f"predict_{roll}_threshold") == 0.25
+
+
+def test_the_published_overrides_exist():
+    names = "predict_frame_threshold predict_onset_threshold predict_offset_threshold active_onset_threshold"
+    names += " frames_true_weighing onsets_true_weighing offsets_true_weighing"
+    names += " multiple_instruments_threshold use_all_instruments family_recall_weight"
+    known = {field.name for field in dataclasses.fields(FullHParams)}
+    assert known.issuperset(names.split())
+
+
+def test_defaults_are_within_their_own_ranges():
+    for settings in (MelodicHParams(), FullHParams()):
+        assert hparams.merge(type(settings)(), dataclasses.asdict(settings)) == settings
+
+
+def test_settings_survive_a_file(tmp_path):
+    settings = hparams.merge(MelodicHParams(), {"num_filters": [8], "spec_type": "mel", "learning_rate": 1e-5})
+    path = tmp_path / "hparams.json"
+    path.write_text(hparams.to_json(settings))
+    assert hparams.from_json("MELODIC", path) == settings
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe\x00", b""])
+def test_a_damaged_settings_file_is_named(tmp_path, content):
+    path = tmp_path / "hparams.json"
+    path.write_bytes(content)
+    with pytest.raises(HParamsError, match="hparams.json"):
+        hparams.from_json("MELODIC", path)
+
+
+def test_presets_are_there():
+    assert {"melodic", "melodic_compact", "onsets_frames", "tiny"} <= {path.stem for path in PRESETS}
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_resolves_and_holds_only_what_differs_from_the_defaults(path):
+    resolved = hparams.resolve("MELODIC", path.stem)
+    assert resolved == hparams.resolve("MELODIC", str(path))
+    for name in json.loads(path.read_text()):
+        assert getattr(resolved, name) != getattr(MelodicHParams(), name), name
+
+
+def test_the_command_line_goes_on_top_of_the_preset(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"batch_size": 3, "learning_rate": 0.5}')
+    resolved = hparams.resolve("MELODIC", str(path), {"batch_size": 5})
+    assert (resolved.batch_size, resolved.learning_rate, resolved.fc_size) == (5, 0.5, MelodicHParams().fc_size)
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(HParamsError, match="presets: .*melodic_compact"):
+        hparams.preset_path("melodic_compct")
+
+
+def test_an_error_in_a_preset_names_its_file(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"batch_sise": 3}')
+    with pytest.raises(HParamsError, match=r"mine\.json: 'batch_sise'.*batch_size"):
+        hparams.resolve("MELODIC", str(path))
+
+
+@pytest.mark.parametrize("model_type", ["TIMBRE", "FULL", "AUTOREGRESSIVE"])
+def test_models_that_are_not_built_yet_say_so(model_type):
+    with pytest.raises(HParamsError, match=f"'{model_type}' is not built yet; built so far: MELODIC"):
+        hparams.resolve(model_type)
