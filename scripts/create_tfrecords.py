@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 
 if TYPE_CHECKING:
-    from polyamp.data.records import Example
+    from polyamp.data.example import Example
     from polyamp.data.sources import Recording
 
 _DATASET = flags.DEFINE_enum(
@@ -84,13 +84,15 @@ def _write_split(split: str, recordings: Sequence["Recording"], output_dir: Path
     from absl import logging
     from tqdm import tqdm
 
-    from polyamp.data import records
     from polyamp.errors import DataError
 
     paths = [output_dir / f"{split}.tfrecord-{index:05d}-of-{_NUM_SHARDS.value:05d}" for index in range(_NUM_SHARDS.value)]
     others = set(output_dir.glob(f"{split}.tfrecord-*-of-*")) - set(paths)
     if others:
         raise DataError(f"{min(others)}: from a run with another --num_shards, and would be mixed with this one; remove it.")
+
+    from polyamp.data import records  # Takes seconds to import.
+
     num_examples = num_notes = 0
     seconds = 0.0
     with records.shard_writer(paths) as write:

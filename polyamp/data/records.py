@@ -21,41 +21,14 @@ import tensorflow as tf
 from absl import logging
 from google.protobuf.message import DecodeError
 
-from polyamp import constants, notes
+from polyamp import notes
 from polyamp.audio import reading
+from polyamp.data.example import Example
 from polyamp.errors import AudioError, DataError
 from polyamp.notes import Notes
 
 _LENGTH_BYTES, _FRAMING_BYTES = 8, 16  # A TFRecord: length, its checksum (4 bytes), the data, its checksum (4 bytes).
 _READ_BUFFER = 256 * 1024  # Bytes.
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """One record: a recording or a segment of one.
-
-    Attributes:
-        id: Name of the recording, and for a segment where in it.
-        audio: float32 [samples] at 16 kHz, nominally in [-1, 1].
-        notes: In seconds from the start of `audio`. Notes that the segment's borders cut keep their real times, so their
-            onsets may be negative and their offsets after the end of the audio.
-        velocity_range: Lowest and highest velocity of the whole recording.
-    """
-
-    id: str
-    audio: np.ndarray
-    notes: Notes
-    velocity_range: tuple[int, int]
-
-    @property
-    def duration(self) -> float:
-        """Length of the audio in seconds."""
-        return len(self.audio) / constants.SAMPLE_RATE
-
-
-def velocity_range(of: Notes) -> tuple[int, int]:
-    """Lowest and highest velocity, (0, 0) where there are no notes."""
-    return (int(of.velocity.min()), int(of.velocity.max())) if len(of) else (0, 0)
 
 
 def serialize(example: Example) -> bytes:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from polyamp import constants, notes
-from polyamp.data.records import Example, velocity_range
+from polyamp.data.example import Example, velocity_range
 from polyamp.errors import DataError
 from polyamp.notes import Notes
 

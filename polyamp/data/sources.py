@@ -13,7 +13,7 @@ from absl import logging
 from polyamp import constants, notes
 from polyamp.audio import reading
 from polyamp.data import segments
-from polyamp.data.records import Example
+from polyamp.data.example import Example
 from polyamp.errors import DataError
 from polyamp.notes import Notes
 

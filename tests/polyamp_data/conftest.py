@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from polyamp.data.records import Example, velocity_range
+from polyamp.data.example import Example, velocity_range
 from polyamp.notes import Notes
 
 

@@ -15,7 +15,7 @@ from note_seq.protobuf import music_pb2
 from polyamp import notes
 from polyamp.audio import reading
 from polyamp.data import parsing, records
-from polyamp.data.records import Example
+from polyamp.data.example import Example
 from polyamp.errors import DataError
 from polyamp.hparams import MelodicHParams
 from polyamp.notes import Notes
@@ -58,6 +58,11 @@ def test_cut_notes_keep_their_times_but_the_sequence_is_clipped(make_example: Ma
     sequence = music_pb2.NoteSequence.FromString(feature["sequence"].bytes_list.value[0])
     assert notes.from_sequence(sequence) == notes.crop(whole.notes, 2.0, 4.0)
     assert sequence.total_time == 2.0
+
+
+def test_only_pedalled_records_leave_tensorflow(make_example: MakeExample, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tf, "numpy_function", lambda *args, **kwargs: tf.debugging.Assert(False, ["left TensorFlow"]))
+    parsing.parse(records.serialize(make_example(1)))
 
 
 def test_the_pedal_in_a_foreign_record_is_applied_and_drums_are_left_out():

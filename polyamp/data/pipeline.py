@@ -1,0 +1,149 @@
+"""The one tf.data pipeline: from TFRecord files to batches of audio, label rolls and weights.
+
+Order: references to records (file, number, byte offset) are shuffled, which costs no memory; records are read and parsed one
+by one, so that a damaged one is skipped alone; each gives as many random crops as it is crops long; crops are shuffled again
+(those of one long recording arrive together), augmented, labelled and batched. Every random choice derives from the seed and
+the number of the crop, so that two runs see the same batches whatever the threads do.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from polyamp import constants, notes
+from polyamp.audio import augmentation
+from polyamp.data import labels, parsing, records
+from polyamp.errors import DataError
+from polyamp.hparams import MelodicHParams
+
+_OPEN_FILES = 16  # Files whose records are listed in turn.
+_REFERENCE_BUFFER = 16_384  # References that are shuffled at a time; some hundred bytes each.
+_CROP_BUFFER = 64  # Crops that are shuffled at a time; 1.3 MB each at the default length.
+
+# Audio, labels and weights, as Keras' `fit` takes them.
+Batch = tuple[tf.Tensor, dict[str, tf.Tensor], dict[str, tf.Tensor]]
+
+
+def training_dataset(examples_path: str, hparams: MelodicHParams, seed: int) -> tf.data.Dataset:
+    """Batches for training, without end: each epoch takes every record once, in another order.
+
+    Args:
+        examples_path: Comma-separated TFRecord files and globs.
+        hparams: Settings of labels, crops, batches and augmentation.
+        seed: What all random choices derive from; the same seed gives the same batches.
+
+    Returns:
+        A dataset of `(audio, labels, weights)`: audio float32 [batch, samples], of `train_frames` frames, silence after the end
+        of a short example; labels "onset", "offset", "frame", "velocity" float32 [batch, time, 88]; weights of the same names,
+        [batch, time, 88] or [batch, time, 1]: 0 after the end of a short example, for "frame" the decaying weights if
+        `decay_frame_weights`, for "velocity" 1 only where an onset is. Damaged records are skipped with a warning each.
+
+    Raises:
+        DataError: A file is missing, or no file has a readable record.
+    """
+    paths = records.expand_paths(examples_path)
+    if next(records.read(paths, on_error="skip"), None) is None:
+        raise DataError(f"{examples_path}: no readable example in these files; make them with scripts/create_tfrecords.py.")
+    damage = _DamageLog()
+    examples = _references(paths, seed).map(_read, num_parallel_calls=tf.data.AUTOTUNE).filter(damage.is_readable)
+    crops = examples.repeat().flat_map(lambda reference, example: _copies(example, hparams)).enumerate()
+    crops = crops.map(lambda number, example: _random_crop(example, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
+    crops = crops.shuffle(_CROP_BUFFER, seed=seed).enumerate()
+    labelled = crops.map(lambda number, crop: _labelled(crop, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
+    return labelled.batch(hparams.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def whole_examples(examples_path: str) -> Iterator[records.Example]:
+    """Whole records for evaluation, in order, with notes clipped to the audio.
+
+    Raises:
+        DataError: A file is missing, or a record is damaged; names file and record.
+    """
+    for example in records.read(records.expand_paths(examples_path), on_error="raise"):
+        yield dataclasses.replace(example, notes=notes.crop(example.notes, 0.0, example.duration))
+
+
+@dataclasses.dataclass
+class _DamageLog:
+    """Counts the records that training skips."""
+
+    count: int = 0
+
+    def is_readable(self, reference: dict[str, tf.Tensor], example: dict[str, tf.Tensor]) -> tf.Tensor:
+        """A filter for what `_read` gives; only a damaged record leaves TensorFlow."""
+        where = [reference["path"], reference["index"]]
+        return tf.cond(
+            tf.size(example["audio"]) > 0,
+            lambda: tf.constant(True),
+            lambda: tf.ensure_shape(tf.numpy_function(self._skip, where, tf.bool), []),
+        )
+
+    def _skip(self, path: bytes, index: np.int64) -> np.bool_:
+        self.count += 1
+        logging.warning("%s: record %d is damaged; skipped (%d so far).", path.decode(), index, self.count)
+        return np.bool_(False)
+
+
+def _references(paths: list[str], seed: int) -> tf.data.Dataset:
+    """One epoch of shuffled references to records: path, index in the file, byte offset."""
+
+    def in_file(path: tf.Tensor) -> tf.data.Dataset:
+        offsets = tf.ensure_shape(tf.numpy_function(records.record_offsets, [path], tf.int64), [None])
+        listed = tf.data.Dataset.from_tensor_slices(offsets).enumerate()
+        return listed.map(lambda index, offset: {"path": path, "index": index, "offset": offset})
+
+    files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths), seed=seed)
+    return files.interleave(in_file, cycle_length=_OPEN_FILES).shuffle(_REFERENCE_BUFFER, seed=seed)
+
+
+def _read(reference: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """The reference and its parsed record, which is empty where it is damaged."""
+    parsed = records.record_at(reference["path"], reference["offset"]).map(parsing.parse).ignore_errors()
+    empty = {name: tf.zeros([0], spec.dtype) for name, spec in parsed.element_spec.items()}
+    return reference, parsed.concatenate(tf.data.Dataset.from_tensors(empty)).take(1).get_single_element()
+
+
+def _crop_length(hparams: MelodicHParams) -> int:
+    """Samples whose centred frames are `train_frames`."""
+    return (hparams.train_frames - 1) * hparams.hop_length
+
+
+def _copies(example: dict[str, tf.Tensor], hparams: MelodicHParams) -> tf.data.Dataset:
+    """The example as many times as crops shall be taken from it."""
+    lengths = tf.round(tf.size(example["audio"]) / _crop_length(hparams))
+    return tf.data.Dataset.from_tensors(example).repeat(tf.maximum(tf.cast(lengths, tf.int64), 1))
+
+
+def _random_crop(example: dict[str, tf.Tensor], number: tf.Tensor, hparams: MelodicHParams, seed: int) -> dict[str, tf.Tensor]:
+    """A crop of training length from anywhere in the example, the whole of a shorter one."""
+    length = _crop_length(hparams)
+    slack = tf.maximum(tf.size(example["audio"]) - length, 0)
+    start = tf.random.stateless_uniform([], [seed, number], 0, slack + 1, tf.int32)
+    return parsing.crop(example, start, length)
+
+
+def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: MelodicHParams, seed: int) -> Batch:
+    """A crop as model input, targets and weights, padded to the training length."""
+    audio, length, num_frames = crop["audio"], _crop_length(hparams), hparams.train_frames
+    valid = tf.sequence_mask(1 + tf.size(audio) // hparams.hop_length, num_frames, tf.float32)[:, None]  # [time, 1]
+    if hparams.augment_probability > 0:
+        audio = _augmented(audio, number, hparams, seed)
+    audio = tf.ensure_shape(tf.pad(audio, [[0, length - tf.size(audio)]]), [length])
+    onset, offset, pitch, velocity = (crop[name] for name in ("onset", "offset", "pitch", "velocity"))
+    rolls = labels.to_rolls(onset, offset, pitch, velocity, num_frames, hparams, crop["total_time"])
+    targets = {name: rolls[name] for name in constants.ROLLS}
+    frame_weight = rolls["frame_weight"] * valid if hparams.decay_frame_weights else valid
+    heard = tf.cast(rolls["velocity"] > 0, tf.float32) * valid
+    return audio, targets, {"onset": valid, "offset": valid, "frame": frame_weight, "velocity": heard}
+
+
+def _augmented(audio: tf.Tensor, number: tf.Tensor, hparams: MelodicHParams, seed: int) -> tf.Tensor:
+    """The augmented audio, of the same length; in numpy, so only called where augmentation is on."""
+
+    def augment(samples: np.ndarray, crop_number: np.int64) -> np.ndarray:
+        return augmentation.augment(samples, hparams, np.random.default_rng([seed, int(crop_number)]))
+
+    return tf.ensure_shape(tf.numpy_function(augment, [audio, number], tf.float32), [None])
