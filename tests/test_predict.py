@@ -1,11 +1,16 @@
 """Prediction in windows, against the same model over the whole clip, and what becomes of usable and unusable files."""
 
+import dataclasses
+import re
+import shutil
+
 import keras
 import numpy as np
 import pytest
 import soundfile
 
-from polyamp import checkpoint, notes, predict
+import polyamp_runner
+from polyamp import checkpoint, hparams, models, notes, predict
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
 
@@ -284,3 +289,73 @@ def test_ten_milliseconds_and_silence_give_valid_files(tmp_path, fake_model):
     written = {done.audio.name: done for done in summary.written}
     assert len(notes.read_midi(written["silence.wav"].midi)) == written["silence.wav"].num_notes == 0
     assert len(notes.read_midi(written["short.wav"].midi)) == written["short.wav"].num_notes
+
+
+# --- Checkpoints, through the runner ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder of models with one checkpoint of the tiny preset, its weights random, and a recording."""
+    folder = tmp_path_factory.mktemp("models")
+    settings = hparams.resolve("MELODIC", "tiny")
+    target = checkpoint.folder(folder, "MELODIC", "mine")
+    target.mkdir(parents=True)
+    checkpoint.save(checkpoint.step_path(target, 5), models.build("MELODIC", settings), {"step": 5})
+    (target / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
+    _write_burst(folder / "a.wav")
+    return folder
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A copy of that folder to damage, and the path of its checkpoint."""
+    folder = tmp_path / "models"
+    shutil.copytree(trained, folder)
+    return folder, checkpoint.step_path(checkpoint.folder(folder, "MELODIC", "mine"), 5)
+
+
+def _runner(*arguments):
+    return polyamp_runner.main(["polyamp", "--mode=predict", "--model_type=MELODIC", *arguments])
+
+
+def test_predicts_with_a_checkpoint_and_says_where(copy, capsys):
+    folder, _ = copy
+    status = _runner(f"--audio_filename={folder}/a.wav", f"--model_dir={folder}", "--hparams={predict_frame_threshold:0.3}")
+    assert status == 0 and (folder / "a-polyamp.mid").is_file()
+    found = len(notes.read_midi(folder / "a-polyamp.mid"))
+    assert capsys.readouterr().out == f"{folder}/a.wav -> {folder}/a-polyamp.mid ({found} notes)\n"
+
+
+def _no_checkpoints(path):
+    shutil.rmtree(path.parent)
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _other_dimensions(path):
+    settings = dataclasses.replace(hparams.from_json("MELODIC", path.parent / checkpoint.HPARAMS_FILE), channels=16)
+    (path.parent / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
+
+
+@pytest.mark.parametrize(
+    ("damage", "arguments", "pattern"),
+    [
+        (_no_checkpoints, [], "no MELODIC checkpoint at all"),
+        (_truncate, [], r"ckpt-00000005\.npz: not a readable checkpoint"),
+        (_other_dimensions, [], r"ckpt-00000005\.npz: does not fit the model: .* in the file and .* in the model"),
+        (lambda path: None, ["--load_id=other"], "no checkpoint for --load_id=other; ids there: mine"),
+        (lambda path: None, ["--hparams={channels:16}"], r"other settings .*channels \(8 there, 16 here\)"),
+        (lambda path: None, ["--hparams={chanels:16}"], "'chanels' is not a hyperparameter.*channels"),
+    ],
+    ids=["none", "truncated", "other-dimensions", "other-id", "override-of-dimensions", "unknown-hparam"],
+)
+def test_a_bad_checkpoint_is_one_line_and_nothing_is_written(copy, capsys, damage, arguments, pattern):
+    folder, path = copy
+    damage(path)
+    assert _runner(f"--audio_filename={folder}/a.wav", f"--model_dir={folder}", *arguments) == 1
+    captured = capsys.readouterr()
+    assert re.fullmatch(rf"polyamp: error: .*{pattern}.*\n", captured.err) and captured.out == ""
+    assert not (folder / "a-polyamp.mid").exists()
