@@ -30,6 +30,12 @@ class Example:
         """Length of the audio in seconds."""
         return len(self.audio) / constants.SAMPLE_RATE
 
+    @property
+    def begun(self) -> Notes:
+        """The notes that begin in the audio, cut at its end: what there is to find in it."""
+        inside = self.notes[(self.notes.onset >= 0) & (self.notes.onset < self.duration)]
+        return dataclasses.replace(inside, offset=np.minimum(inside.offset, self.duration))
+
 
 def velocity_range(of: Notes) -> tuple[int, int]:
     """Lowest and highest velocity, (0, 0) where there are no notes."""

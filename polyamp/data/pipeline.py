@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from polyamp import constants, notes
+from polyamp import constants
 from polyamp.audio import augmentation
 from polyamp.data import labels, parsing, records
+from polyamp.data.example import Example
 from polyamp.errors import DataError
 from polyamp.hparams import MelodicHParams
 
@@ -56,14 +57,14 @@ def training_dataset(examples_path: str, hparams: MelodicHParams, seed: int) -> 
     return labelled.batch(hparams.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def whole_examples(examples_path: str) -> Iterator[records.Example]:
-    """Whole records for evaluation, in order, with notes clipped to the audio.
+def whole_examples(examples_path: str) -> Iterator[Example]:
+    """Whole records in order, for scoring notes: with those that there are to find in each, `Example.begun`.
 
     Raises:
         DataError: A file is missing, or a record is damaged; names file and record.
     """
     for example in records.read(records.expand_paths(examples_path), on_error="raise"):
-        yield dataclasses.replace(example, notes=notes.crop(example.notes, 0.0, example.duration))
+        yield dataclasses.replace(example, notes=example.begun)
 
 
 @dataclasses.dataclass

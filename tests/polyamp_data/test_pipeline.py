@@ -150,13 +150,21 @@ def test_augmentation_changes_audio_but_not_labels(tmp_path: Path, make_example:
         assert all(not np.allclose(*rows) for rows in zip(audio, audio_changed, strict=True))
 
 
-def test_whole_examples_are_clipped_to_their_audio_and_damage_is_an_error(tmp_path: Path, make_example: MakeExample):
+def test_whole_examples_have_the_notes_that_begin_in_them(tmp_path: Path, make_example: MakeExample):
     whole = make_example(2, seconds=3.0, notes_per_second=30)
     part = notes.crop(whole.notes, 1.0, 2.0, clip=False)
     path = tmp_path / "a.tfrecord"
     records.write(path, [Example("part", whole.audio[16_000:32_000], part, whole.velocity_range)])
     (found,) = pipeline.whole_examples(str(path))
-    assert found.notes == notes.crop(whole.notes, 1.0, 2.0)
+    begun = (whole.notes.onset >= 1.0) & (whole.notes.onset < 2.0)
+    assert found.notes == notes.crop(whole.notes[begun], 1.0, 2.0)
+    assert len(found.notes) < len(part)
+
+
+def test_damage_is_an_error_in_evaluation(tmp_path: Path, make_example: MakeExample):
+    path = tmp_path / "a.tfrecord"
+    records.write(path, [make_example(0)])
+    assert [example.id for example in pipeline.whole_examples(str(path))] == ["example 0"]
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError, match="a.tfrecord: record 0 is damaged"):
         list(pipeline.whole_examples(str(path)))
