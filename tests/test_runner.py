@@ -176,6 +176,68 @@ def test_a_flag_that_the_mode_does_not_use_is_said(caplog, modules):
     assert said == [f"--{name} has no effect with --mode=predict." for name in ("num_steps", "save_path")]
 
 
+# --- Commands as they are published -------------------------------------------------------------------------------------
+
+
+PUBLISHED = {
+    "train": r"""python polyamp_runner.py \
+    --examples_path=/path/to/maestro/train.tfrecord-*,/slakh/train.tfrecord-*,/custom/train.tfrecord-* \
+    --nsynth_examples_path=/path/to/nsynth/train.tfrecord-* \
+    --model_dir=/path/to/models \
+    --model_type=FULL \
+    --model_id={ANY_ID_STRING} \
+    --load_id={ID_TO_LOAD}""",
+    "train timbre": r"""python polyamp_runner.py --examples_path=/path/to/slakh/train.tfrecord-* --model_dir=/path/to/models \
+    --model_type=TIMBRE --dataset_type=slakh --model_id={ANY_ID_STRING} --load_id={ID_TO_LOAD}""",
+    "eval": r"""python polyamp_runner.py \
+    --mode=eval \
+    --examples_path=/path/to/maestro/test.tfrecord-* \
+    --model_dir=/path/to/models \
+    --model_type=MELODIC \
+    --load_id={ID_TO_LOAD} \
+    --eval_num_steps=4 \
+    --load_full=True # Loads weights from Full Model""",
+    "predict": r"""python polyamp_runner.py \
+    --mode=predict \
+    --audio_filename=/path/to/audio.file \
+    --model_dir=/path/to/models \
+    --model_type=MELODIC \
+    --load_id={ID_TO_LOAD} \
+    --transcribed_file_suffix=-polyamp-single-track \
+    --qpm=90.5""",
+    "iterations": "python train.py  --iterations=45000 --checkpoint_interval=45000",
+    "hyperparameters": r"python polyamp_runner.py --hparams={\"frames_true_weighing\":3,\"frame_prediction_threshold\":0.4}",
+}
+
+
+def _arguments(command):
+    """What bash makes of a command: the arguments after the program's name."""
+    script = f"python() {{ shift; printf '%s\\0' \"$@\"; }}\n{command}"
+    output = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+    return output.split("\0")[:-1]
+
+
+@pytest.mark.parametrize("command", PUBLISHED.values(), ids=PUBLISHED)
+def test_published_commands_are_understood(command):
+    values = polyamp_runner._parse(["polyamp", *_arguments(command)])
+    for flag, value in re.findall(r"--(\w+)=(/[^ ]+|[\d.]+|\w+)", command):
+        assert str(values[flag].value) == value
+
+
+def test_published_hyperparameters_are_understood():
+    values = polyamp_runner._parse(["polyamp", *_arguments(PUBLISHED["hyperparameters"])])
+    resolved = hparams.resolve("MELODIC", None, hparams.parse_overrides(values.hparams))
+    assert (resolved.frames_true_weighing, resolved.predict_frame_threshold) == (3.0, 0.4)
+
+
+def test_the_readme_uses_flags_that_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^(?:pip install.*&& )?(python polyamp_runner\.py (?:.*\\\n)*.*)$", readme, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        polyamp_runner._parse(["polyamp", *_arguments(command)])
+
+
 # --- Every flag reaches its use -----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,46 @@
+"""The weights that ship, on the recording that the README's first command transcribes; scored by mir_eval against its notes."""
+
+from pathlib import Path
+
+import mir_eval
+import numpy as np
+import pytest
+
+import polyamp_runner
+from polyamp import notes
+
+DATA = Path(__file__).parent / "data"
+RECORDING, REFERENCE = DATA / "handel_air.ogg", DATA / "handel_air_reference.mid"
+
+
+@pytest.fixture(scope="module")
+def transcript(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transcript")
+    command = ["polyamp", "--mode=predict", "--model_type=MELODIC", f"--audio_filename={RECORDING}", f"--output_dir={folder}"]
+    assert polyamp_runner.main(command) == 0
+    return notes.read_midi(folder / "handel_air-polyamp.mid")
+
+
+def _intervals_and_pitches(found):
+    return np.stack([found.onset, np.maximum(found.offset, found.onset + 1e-3)], axis=1), 440 * 2 ** ((found.pitch - 69) / 12)
+
+
+def test_finds_the_notes_of_the_recording(transcript):
+    reference = _intervals_and_pitches(notes.read_midi(REFERENCE))
+    estimate = _intervals_and_pitches(transcript)
+    f1 = mir_eval.transcription.precision_recall_f1_overlap(*reference, *estimate, offset_ratio=None)[2]
+    assert f1 > 0.8
+    # Onset times are not late or early as a whole: the limit for a match is 50 ms.
+    pairs = mir_eval.transcription.match_note_onsets(reference[0], estimate[0], onset_tolerance=0.05)
+    shift = np.median([estimate[0][j, 0] - reference[0][i, 0] for i, j in pairs])
+    assert abs(shift) < 0.016
+
+
+def test_hears_which_notes_are_loud(transcript):
+    reference = notes.read_midi(REFERENCE)
+    pairs = [
+        (velocity, transcript.velocity[near[0]])
+        for onset, pitch, velocity in zip(reference.onset, reference.pitch, reference.velocity, strict=True)
+        if len(near := np.flatnonzero((transcript.pitch == pitch) & (np.abs(transcript.onset - onset) < 0.05)))
+    ]
+    assert np.corrcoef(np.transpose(pairs))[0, 1] > 0.5
