@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,13 @@ def step_path(directory: Path, step: int) -> Path:
     return directory / f"ckpt-{step:08d}.npz"
 
 
-def _by_path(variables: Sequence[keras.Variable], prefix: str) -> dict[str, keras.Variable]:
-    named = {prefix + variable.path: variable for variable in variables}
-    if len(named) != len(variables):
+def _named(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
+    """Every variable to save or restore under the name that it has in the file."""
+    named = {_WEIGHTS + variable.path: variable for variable in model.variables}
+    of_optimizer = optimizer.variables if optimizer is not None else []
+    # Without the optimizer's own name, which Keras numbers through.
+    named |= {_OPTIMIZER + variable.path.partition("/")[2]: variable for variable in of_optimizer}
+    if len(named) != len(model.variables) + len(of_optimizer):
         raise ValueError("Two variables have one path; name every layer.")
     return named
 
@@ -76,14 +80,12 @@ def save(
         optimizer: Written too, so that training can go on from this file.
         dtype: Store floats in this type, such as "float16" for weights that ship.
     """
-    named = _by_path(model.variables, _WEIGHTS)
-    if optimizer is not None:
-        named |= _by_path(optimizer.variables, _OPTIMIZER)
-    arrays = {name: keras.ops.convert_to_numpy(variable.value) for name, variable in named.items()}
+    named = _named(model, optimizer)
+    arrays: dict[str, Any] = {name: keras.ops.convert_to_numpy(variable.value) for name, variable in named.items()}
     if dtype:
         arrays = {name: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a for name, a in arrays.items()}
     with replacing(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **{**arrays, _META: np.array(json.dumps(dict(meta)))})
+        np.savez(temporary, **{**arrays, _META: np.array(json.dumps(dict(meta)))})
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -108,10 +110,9 @@ def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Op
         CheckpointError: The file is missing or damaged, or its names or shapes differ; says which.
     """
     arrays, meta = read(path)
-    wanted = _by_path(model.variables, _WEIGHTS)
     if optimizer is not None:
         optimizer.build(model.trainable_variables)
-        wanted |= _by_path(optimizer.variables, _OPTIMIZER)
+    wanted = _named(model, optimizer)
     problems = [f"{name} is missing" for name in wanted if name not in arrays]
     present = [name for name in arrays if optimizer is not None or name.startswith(_WEIGHTS)]
     problems += [f"{name} is not in the model" for name in present if name not in wanted]

@@ -127,6 +127,15 @@ class MelodicHParams:
     predict_window_seconds: float = _field(20.0, 1.0, 3600.0)
     predict_margin_seconds: float = _field(2.5, 0.0, 600.0)  # Context on both sides of a window, thrown away after.
 
+    def __post_init__(self):
+        """Checks what no field can check by itself."""
+        layers = {name: len(getattr(self, name)) for name in ("num_filters", "temporal_sizes", "freq_sizes", "pool_sizes")}
+        if len(set(layers.values())) > 1:
+            lengths = ", ".join(f"{name} has {length}" for name, length in layers.items())
+            raise HParamsError(f"The settings of the convolutional layers need one entry per layer each: {lengths}.")
+        if self.spec_type == "mel" and self.spec_fmin >= self.mel_fmax:
+            raise HParamsError(f"spec_fmin ({self.spec_fmin}) must be below mel_fmax ({self.mel_fmax}).")
+
     @property
     def frames_per_second(self) -> float:
         """Frames per second: sample rate over hop."""

@@ -1,5 +1,7 @@
 """The front end of the pitch-shared models: log power on a log-frequency axis whose bins line up with the piano's pitches."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -14,7 +16,7 @@ FLOOR_DB = -80.0  # Relative to a full-scale sine; maps to 0, the sine itself to
 
 
 def bin_frequencies() -> np.ndarray:
-    """Centre frequencies in Hz, `[NUM_BINS]`: bin `3 p + 1` is pitch `MIN_MIDI_PITCH + p`, its neighbours lie 1/3 semitone off."""
+    """Centre frequencies in Hz, `[NUM_BINS]`: bin `3 p + 1` is pitch `MIN_MIDI_PITCH + p`, its neighbours 1/3 semitone off."""
     semitones = (np.arange(NUM_BINS) - 1) / BINS_PER_SEMITONE + constants.MIN_MIDI_PITCH
     return 440.0 * 2.0 ** ((semitones - 69) / 12)
 
@@ -31,14 +33,21 @@ def filterbank(window: int) -> np.ndarray:
     half_width = np.maximum(step, fft_step)
     frequency = np.arange(window // 2 + 1) * fft_step
     weights = np.maximum(0.0, 1.0 - np.abs(frequency[:, None] - centre[None, :]) / half_width[None, :])
+    weights *= (2.0 / np.hanning(window + 1)[:-1].sum()) ** 2  # The power of a full-scale sine is then 1.
     mine = centre < CROSSOVER_HZ if window == max(WINDOWS) else centre >= CROSSOVER_HZ
     return (weights * mine).astype(np.float32)
+
+
+def _trimmed(weights: np.ndarray) -> np.ndarray:
+    """Without the bins (columns) that belong to another window and the high frequencies (rows) that no bin reads."""
+    weights = weights[:, weights.any(axis=0)]
+    return weights[: np.flatnonzero(weights.any(axis=1))[-1] + 1]
 
 
 _DYNAMICS = 10.0 ** (-FLOOR_DB / 10)
 
 
-def compress(power):
+def compress(power: Any) -> Any:
     """Power relative to a full-scale sine to [0, 1]: logarithmic above the floor, linear below it. Numpy or Keras tensors."""
     log1p = np.log1p if isinstance(power, np.ndarray) else ops.log1p
     return log1p(power * _DYNAMICS) / float(np.log1p(_DYNAMICS))
@@ -54,28 +63,30 @@ class LogFrequencySpectrogram(keras.layers.Layer):
     """Audio to compressed log-frequency power, without weights.
 
     Input `[batch, samples]`, float32 in [-1, 1] at 16 kHz. Output `[batch, 1 + samples // hop, 294]`, float32, 0 for silence
-    and 1 for a full-scale sine; frame `t` is centred on sample `t * hop` (reflected at the ends). The value of a frame depends
-    on the samples under its window alone, never on the loudness of the rest.
+    and 1 for a full-scale sine; frame `t` is centred on sample `t * hop`, with silence beyond both ends. The value of a frame
+    depends on the samples under its window alone, never on the loudness of the rest.
     """
 
-    def __init__(self, hop_length: int = 512, **kwargs):
+    def __init__(self, hop_length: int = 512, **kwargs: Any):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.hop_length = hop_length
+        self._filters = {window: _trimmed(filterbank(window)) for window in WINDOWS}
 
-    def call(self, audio):
-        power = 0.0
-        for window in WINDOWS:
-            scale = 2.0 / np.hanning(window + 1)[:-1].sum()  # A full-scale sine then peaks at amplitude 1.
-            pad = window // 2
-            padded = ops.pad(audio, [[0, 0], [pad, pad]], mode="reflect")
+    def call(self, audio: Any) -> Any:
+        bands = []
+        for window, weights in self._filters.items():
+            half = window // 2
+            padded = ops.pad(audio, [[0, 0], [half, half]])
             real, imaginary = ops.stft(padded, window, self.hop_length, window, window="hann", center=False)
-            spectrum = (ops.square(real) + ops.square(imaginary)) * scale**2
-            power = power + ops.matmul(spectrum, filterbank(window))  # [batch, time, bin]
-        return compress(power)
+            power = ops.square(real[..., : len(weights)]) + ops.square(imaginary[..., : len(weights)])
+            bands.append(ops.matmul(power, weights))  # [batch, time, bins of this window]
+        return compress(ops.concatenate(bands, axis=-1))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         samples = input_shape[1]
         return (input_shape[0], None if samples is None else 1 + samples // self.hop_length, NUM_BINS)
 
-    def get_config(self):
-        return {**super().get_config(), "hop_length": self.hop_length}
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["trainable"], config["dtype"]
+        return {**config, "hop_length": self.hop_length}

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -88,10 +89,9 @@ def _fill(directory: Path, examples: Iterable[Example], front_end: Callable[[np.
         spectra.flush()
     raw.unlink()
     fields = [field.name for field in dataclasses.fields(Notes)]
-    columns = {name: np.concatenate([getattr(n, name) for n in all_notes] or [np.zeros(0)]) for name in fields}
+    columns: dict[str, Any] = {name: np.concatenate([getattr(n, name) for n in all_notes] or [np.zeros(0)]) for name in fields}
     np.savez(
         directory / _INDEX,
-        allow_pickle=False,
         first_frame=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         first_note=np.concatenate([[0], np.cumsum([len(n) for n in all_notes])]).astype(np.int64),
         **columns,

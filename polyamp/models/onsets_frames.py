@@ -36,9 +36,9 @@ def conv_stack(spectrum: keras.KerasTensor, hparams: MelodicHParams, name: str) 
     sizes = zip(hparams.num_filters, hparams.temporal_sizes, hparams.freq_sizes, hparams.pool_sizes, strict=True)
     for number, (filters, temporal, frequency, pool) in enumerate(sizes, start=1):
         normalise = hparams.use_batch_normalization
-        x = layers.Conv2D(
-            filters, (temporal, frequency), padding="same", use_bias=not normalise, name=f"{name}_conv{number}"
-        )(x)
+        x = layers.Conv2D(filters, (temporal, frequency), padding="same", use_bias=not normalise, name=f"{name}_conv{number}")(
+            x
+        )
         if normalise:
             x = layers.BatchNormalization(name=f"{name}_norm{number}")(x)
         x = layers.ReLU(name=f"{name}_relu{number}")(x)

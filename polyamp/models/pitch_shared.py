@@ -1,7 +1,7 @@
 """The compact Melodic network: convolutions over time and pitch whose weights are shared over all 88 pitches.
 
 A harmonic stack turns transposition into translation (Bittner et al. 2017; Wei et al. 2022, "HarmoF0"), so that one set of
-small filters serves every pitch; layers that gather fixed musical intervals stand in for the wide frequency context of dense layers.
+small filters serves every pitch; layers that gather musical intervals stand in for the wide frequency context of dense layers.
 """
 
 import keras

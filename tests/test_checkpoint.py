@@ -1,0 +1,168 @@
+"""Checkpoints: exact round trips, finding by id, and errors instead of silent random weights."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from polyamp import checkpoint, hparams, models
+from polyamp.errors import CheckpointError, HParamsError
+
+
+def tiny(**overrides):
+    return hparams.resolve("MELODIC", "tiny", overrides)
+
+
+def arrays_of(variables):
+    return {variable.path: keras.ops.convert_to_numpy(variable.value) for variable in variables}
+
+
+def write(directory, step=1, settings=None, seed=0):
+    """A checkpoint of a random tiny model, with its settings; returns the model."""
+    settings = settings or tiny()
+    keras.utils.set_random_seed(seed)
+    model = models.build("MELODIC", settings)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
+    checkpoint.save(checkpoint.step_path(directory, step), model, {"step": step, "seed": 0, "best": -1.0})
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return checkpoint.folder(tmp_path, "MELODIC", "a")
+
+
+def test_weights_come_back_exactly(tmp_path, folder):
+    model = write(folder, step=12, seed=4)
+    loaded = checkpoint.load_model("MELODIC", tmp_path)
+    assert (loaded.step, loaded.path.name) == (12, "ckpt-00000012.npz")
+    before, after = arrays_of(model.variables), arrays_of(loaded.model.variables)
+    assert before.keys() == after.keys()
+    for path, value in before.items():
+        np.testing.assert_array_equal(value, after[path])
+
+
+def test_optimizer_state_comes_back_exactly(folder):
+    def compiled():
+        network = models.build("MELODIC", tiny()).get_layer("network")
+        network.compile(keras.optimizers.AdamW(0.01), **models.loss_arguments("MELODIC", tiny()))
+        return network
+
+    rng = np.random.default_rng(0)
+    labels = {roll: rng.random((2, 8, 88), np.float32) for roll in ("onset", "offset", "frame", "velocity")}
+    spectrum = rng.random((2, 8, 294), np.float32)
+    first, second = compiled(), compiled()
+    first.train_on_batch(spectrum, labels, labels)
+    folder.mkdir(parents=True)
+    path = checkpoint.step_path(folder, 1)
+    checkpoint.save(path, first, {"step": 1, "seed": 7, "best": -1.0}, first.optimizer)
+    assert checkpoint.restore(path, second, second.optimizer)["seed"] == 7
+    # The same next step shows that weights, moments and step count are all there.
+    for network in (first, second):
+        network.train_on_batch(spectrum, labels, labels)
+    after_first, after_second = arrays_of(first.variables), arrays_of(second.variables)
+    for name, value in after_first.items():
+        np.testing.assert_allclose(value, after_second[name], atol=1e-7)
+    assert int(second.optimizer.iterations) == 2
+
+
+def test_half_precision_file_is_half_the_size_and_close(tmp_path, folder):
+    model = write(folder)
+    whole = checkpoint.step_path(folder, 1).stat().st_size
+    checkpoint.save(checkpoint.step_path(folder, 2), model, {"step": 2}, dtype="float16")
+    arrays, _ = checkpoint.read(checkpoint.step_path(folder, 2))
+    assert all(array.dtype == np.float16 for array in arrays.values() if np.issubdtype(array.dtype, np.floating))
+    assert checkpoint.step_path(folder, 2).stat().st_size < whole
+    loaded = checkpoint.load_model("MELODIC", tmp_path)
+    for path, value in arrays_of(model.variables).items():
+        np.testing.assert_allclose(value, arrays_of(loaded.model.variables)[path], rtol=1e-3, atol=1e-4)
+
+
+def test_latest_step_of_an_id_and_most_recent_of_all(tmp_path):
+    a, b = (checkpoint.folder(tmp_path, "MELODIC", name) for name in "ab")
+    write(a, step=2)
+    write(a, step=10)
+    write(b, step=1)
+    os.utime(checkpoint.step_path(a, 10), (1e9, 1e9))
+    assert checkpoint.find(tmp_path, "MELODIC", "a") == checkpoint.step_path(a, 10)
+    assert checkpoint.find(tmp_path, "MELODIC", "*") == checkpoint.step_path(b, 1)
+    assert checkpoint.find(tmp_path, "MELODIC", "a/ckpt-00000002") == checkpoint.step_path(a, 2)
+    assert checkpoint.load_model("MELODIC", tmp_path, model_id="a").step == 10
+
+
+@pytest.mark.parametrize("load_id", ["*", "other"])
+def test_no_checkpoint_says_where_it_looked_and_what_there_is(tmp_path, load_id):
+    with pytest.raises(CheckpointError, match="no MELODIC checkpoint at all"):
+        checkpoint.load_model("MELODIC", tmp_path, load_id)
+    write(checkpoint.folder(tmp_path, "MELODIC", "mine"))
+    with pytest.raises(CheckpointError, match="ids there: mine"):
+        checkpoint.load_model("MELODIC", tmp_path, "another")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.98])
+def test_truncated_file_is_an_error_that_names_it(tmp_path, folder, keep):
+    write(folder)
+    path = checkpoint.step_path(folder, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else keep])
+    with pytest.raises(CheckpointError, match="ckpt-00000001.npz.*truncated"):
+        checkpoint.load_model("MELODIC", tmp_path)
+
+
+def test_flipped_bits_are_noticed(tmp_path, folder):
+    write(folder)
+    path = checkpoint.step_path(folder, 1)
+    damaged = bytearray(path.read_bytes())
+    damaged[400] ^= 0xFF  # Inside the first array.
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(CheckpointError, match="ckpt-00000001.npz"):
+        checkpoint.load_model("MELODIC", tmp_path)
+
+
+def test_other_dimensions_name_both_sides_and_change_nothing(folder):
+    write(folder, settings=tiny(channels=6))
+    model = models.build("MELODIC", tiny(channels=8))
+    before = arrays_of(model.variables)
+    with pytest.raises(CheckpointError, match=r"stem_conv/kernel is \[3, 3, 9, 6\] in the file and \[3, 3, 9, 8\] in the model"):
+        checkpoint.restore(checkpoint.step_path(folder, 1), model)
+    for path, value in arrays_of(model.variables).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+def test_missing_layers_are_named(folder):
+    write(folder, settings=tiny(temporal_dilations=[1], mixing_after=[1]))
+    with pytest.raises(CheckpointError, match="block2_conv/kernel is missing"):
+        checkpoint.restore(checkpoint.step_path(folder, 1), models.build("MELODIC", tiny()))
+
+
+def test_missing_settings_are_an_error(tmp_path, folder):
+    write(folder)
+    (folder / checkpoint.HPARAMS_FILE).unlink()
+    with pytest.raises(CheckpointError, match="hparams.json: missing"):
+        checkpoint.load_model("MELODIC", tmp_path)
+
+
+def test_thresholds_may_be_overridden_and_structure_may_not(tmp_path, folder):
+    write(folder)
+    overrides = {"frame_prediction_threshold": 0.2}
+    assert checkpoint.load_model("MELODIC", tmp_path, overrides=overrides).hparams.predict_frame_threshold == 0.2
+    with pytest.raises(HParamsError, match=r"channels \(8 there, 4 here\)"):
+        checkpoint.load_model("MELODIC", tmp_path, overrides={"channels": 4})
+
+
+def test_a_failed_save_leaves_the_old_file(folder, monkeypatch):
+    model = write(folder)
+    path = checkpoint.step_path(folder, 1)
+    before = path.read_bytes()
+
+    def full(file, **arrays):
+        open(file, "wb").write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(Exception, match="No space left"):
+        checkpoint.save(path, model, {"step": 1})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in folder.iterdir() if "tmp" in entry.name] == []
