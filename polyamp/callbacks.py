@@ -104,6 +104,7 @@ class Saver(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self._progress.step % _LOG_EVERY == 0:
             self._log(logs or {})
+            self.model.reset_metrics()  # So that the next line is the mean since this one.
 
     def on_epoch_end(self, epoch, logs=None):
         is_best = False

@@ -215,6 +215,7 @@ def parse_overrides(fragments: Sequence[str]) -> dict[str, Any]:
 
 def _parse_object(text: str) -> dict[str, Any]:
     """Parses one JSON object, or the same with its quotes removed."""
+
     def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         for name in names:
@@ -231,7 +232,7 @@ def _parse_object(text: str) -> dict[str, Any]:
             continue
         if isinstance(value, dict):
             return value
-    raise HParamsError(f'--hparams is not a JSON object: {text!r}. Write it like --hparams=\'{{"learning_rate": 0.001}}\'.')
+    raise HParamsError(f"--hparams is not a JSON object: {text!r}. Write it like --hparams='{{\"learning_rate\": 0.001}}'.")
 
 
 def model_hparams(model_type: str) -> type[MelodicHParams]:

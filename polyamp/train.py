@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,5 +196,6 @@ def train(
             initial_epoch=progress.step // checkpoint_interval,
             shuffle=False,  # The batches come shuffled.
             callbacks=[callbacks.StepCounter(progress, num_steps), *callbacks.tensorboard(directory), saver],
+            verbose=1 if sys.stdout.isatty() else 2,  # A progress bar on a terminal, a line per interval in a log.
         )
     return checkpoint.numbered(directory)[-1]

@@ -125,7 +125,9 @@ def test_other_dimensions_name_both_sides_and_change_nothing(folder):
     write(folder, settings=tiny(channels=6))
     model = models.build("MELODIC", tiny(channels=8))
     before = arrays_of(model.variables)
-    with pytest.raises(CheckpointError, match=r"stem_conv/kernel is \[3, 3, 9, 6\] in the file and \[3, 3, 9, 8\] in the model"):
+    with pytest.raises(
+        CheckpointError, match=r"stem_conv/kernel is \[3, 3, 9, 6\] in the file and \[3, 3, 9, 8\] in the model"
+    ):
         checkpoint.restore(checkpoint.step_path(folder, 1), model)
     for path, value in arrays_of(model.variables).items():
         np.testing.assert_array_equal(value, before[path])

@@ -1,0 +1,246 @@
+"""Training: it learns, resumes as if it had not stopped, keeps the best, stops in good order, and runs on another backend."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polyamp import checkpoint, hparams, train
+from polyamp.data import cache, records
+from polyamp.data.records import Example
+from polyamp.errors import CheckpointError, DataError, HParamsError, PolyampError
+from polyamp.notes import Notes
+
+ROOT = Path(__file__).parents[1]
+
+
+def melody(seed, seconds=4.0):
+    """An example of decaying harmonic tones with their notes."""
+    rng = np.random.default_rng(seed)
+    time_axis = np.arange(int(seconds * 16_000)) / 16_000
+    onset = np.arange(0.2, seconds - 0.5, 0.4)
+    pitch = rng.integers(50, 80, len(onset))
+    audio = np.zeros_like(time_axis)
+    for start, key in zip(onset, pitch, strict=True):
+        since = time_axis - start
+        envelope = np.where((since >= 0) & (since < 0.35), np.exp(-4 * np.maximum(since, 0)), 0)
+        frequency = 440 * 2 ** ((key - 69) / 12)
+        audio += 0.2 * envelope * sum(np.sin(2 * np.pi * k * frequency * since) / k for k in (1, 2, 3))
+    notes = Notes.of(onset, onset + 0.35, pitch, np.full(len(onset), 90))
+    return Example(f"melody-{seed}", audio.astype(np.float32), notes, (90, 90))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "train.tfrecord-00000-of-00001"
+    records.write(path, [melody(seed) for seed in range(4)])
+    return str(path)
+
+
+@pytest.fixture
+def run(data, tmp_path):
+    """Calls `train.train` with the tiny preset; keyword arguments change its own, `hparams` is a dict."""
+
+    def start(**changes):
+        settings = hparams.resolve("MELODIC", "tiny", {"augment_probability": 0, **changes.pop("hparams", {})})
+        arguments = {
+            "model_type": "MELODIC",
+            "examples_path": data,
+            "model_dir": tmp_path / "models",
+            "model_id": "a",
+            "cache_dir": str(tmp_path / "cache"),
+            "num_steps": 2,
+            "checkpoint_interval": 2,
+        }
+        return train.train(hparams=settings, **{**arguments, **changes})
+
+    return start
+
+
+def logged(path):
+    return [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights_of(path):
+    return {name: array for name, array in checkpoint.read(path)[0].items() if name.startswith("weights/")}
+
+
+def assert_same_weights(first, second, same=True, atol=0.0):
+    first, second = weights_of(first), weights_of(second)
+    assert first.keys() == second.keys()
+    differs = [name for name in first if not np.allclose(first[name], second[name], rtol=0, atol=atol)]
+    assert bool(differs) is not same, differs
+
+
+def test_learns_to_find_the_onsets_of_a_simple_melody(run):
+    path = run(num_steps=150, checkpoint_interval=150)
+    losses = [line["onset_loss"] for line in logged(path) if "onset_loss" in line]
+    assert losses[-1] < 0.5 * losses[0], losses
+    rolls = checkpoint.load_model("MELODIC", path.parents[2]).model.predict_on_batch(melody(0).audio[None])
+    onset, truth = rolls["onset"][0], melody(0).notes
+    at_truth = onset[np.round(truth.onset * 31.25).astype(int), truth.pitch - 21].mean()
+    assert at_truth > 10 * onset.mean()
+
+
+def test_writes_numbered_checkpoints_settings_and_logs_and_keeps_few(run):
+    path = run(num_steps=7, keep_checkpoint_max=2)
+    assert [p.name for p in checkpoint.numbered(path.parent)] == ["ckpt-00000006.npz", "ckpt-00000007.npz"]
+    assert checkpoint.load_model("MELODIC", path.parents[2]).step == 7
+    assert json.loads((path.parent / "hparams.json").read_text())["channels"] == 8
+    assert list((path.parent / "tensorboard").rglob("*tfevents*"))
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(run):
+    whole = run(model_id="whole", num_steps=6, checkpoint_interval=3, load_id="")
+    run(model_id="parts", num_steps=6, checkpoint_interval=3, load_id="")
+    checkpoint.step_path(whole.parents[1] / "parts", 6).unlink()
+    resumed = run(model_id="parts", num_steps=6, checkpoint_interval=3)
+    assert_same_weights(whole, resumed, atol=1e-6)
+    _, meta = checkpoint.read(resumed)
+    assert meta["step"] == 6
+
+
+def test_nothing_to_do_when_the_step_is_reached_already(run):
+    path = run()
+    before = path.stat().st_mtime_ns
+    assert run() == path
+    assert path.stat().st_mtime_ns == before
+
+
+def test_load_id_starts_from_other_weights_and_empty_from_random(run):
+    first = run()
+    from_a = run(model_id="b", load_id="a", hparams={"learning_rate": 0.0})
+    fresh = run(model_id="c", load_id="", seed=5, hparams={"learning_rate": 0.0})
+    trained = {name for name in weights_of(first) if "moving" not in name}
+    for name in trained:
+        np.testing.assert_array_equal(weights_of(first)[name], weights_of(from_a)[name])
+    assert_same_weights(first, fresh, same=False)
+
+
+def test_other_dimensions_are_refused_before_anything_is_overwritten(run):
+    path = run()
+    with pytest.raises(HParamsError, match="channels"):
+        run(hparams={"channels": 4}, num_steps=4)
+    assert json.loads((path.parent / "hparams.json").read_text())["channels"] == 8
+    with pytest.raises(HParamsError, match="channels"):
+        run(hparams={"channels": 4}, model_id="b")
+    with pytest.raises(CheckpointError, match="nowhere"):
+        run(model_id="c", load_id="nowhere")
+
+
+def test_a_truncated_own_checkpoint_stops_the_run(run):
+    path = run()
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="truncated"):
+        run(num_steps=4)
+
+
+def test_no_examples_is_an_error_before_a_folder_is_made(run, tmp_path):
+    with pytest.raises(DataError):
+        run(examples_path=str(tmp_path / "none*"))
+    assert not (tmp_path / "models").exists()
+
+
+def test_ctrl_c_saves_the_step_in_progress_and_returns(run, monkeypatch):
+    original = cache.batch
+
+    def interrupting(spectra, settings, seed, step):
+        if step == 30:
+            signal.raise_signal(signal.SIGINT)
+        return original(spectra, settings, seed, step)
+
+    monkeypatch.setattr(cache, "batch", interrupting)
+    path = run(num_steps=5000, checkpoint_interval=5000)
+    _, meta = checkpoint.read(path)
+    assert 0 < meta["step"] < 5000
+    assert path == checkpoint.step_path(path.parent, meta["step"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(run, monkeypatch):
+    original = cache.batch
+
+    def spoiled(spectra, settings, seed, step):
+        spectrum, labels, weights = original(spectra, settings, seed, step)
+        return spectrum * (np.nan if step >= 3 else 1), labels, weights
+
+    monkeypatch.setattr(cache, "batch", spoiled)
+    with pytest.raises(PolyampError, match="not finite"):
+        run(num_steps=6)
+    assert [path.name for path in checkpoint.numbered(train_folder(run))] == ["ckpt-00000002.npz"]
+
+
+def train_folder(run):
+    """The folder of model id "a", whose first two steps are saved."""
+    return run(num_steps=2).parent
+
+
+def test_validation_keeps_the_best(run, data):
+    path = run(num_steps=4, validation_examples_path=data)
+    scores = [line for line in logged(path) if "val_note_onset_f1" in line]
+    assert [line["step"] for line in scores] == [2, 4]
+    best = max(scores, key=lambda line: line["val_note_onset_f1"])
+    _, meta = checkpoint.read(path.parent / checkpoint.BEST_FILE)
+    assert meta["best"] == pytest.approx(best["val_note_onset_f1"])
+
+
+def test_trains_from_audio_without_a_cache(run):
+    path = run(cache_dir=None, hparams={"precision": "mixed_bfloat16"})
+    assert checkpoint.read(path)[1]["step"] == 2
+
+
+def test_optimizers_clip_and_follow_their_schedules():
+    each = train.make_optimizer(hparams.resolve("MELODIC", "onsets_frames"), 100)
+    assert each.clipnorm == 3.0 and each.global_clipnorm is None
+    cycle = train.make_optimizer(hparams.resolve("MELODIC", "melodic_compact"), 100)
+    rates = []
+    for step in (0, 10, 100):
+        cycle.iterations.assign(step)
+        rates.append(float(cycle.learning_rate))
+    assert rates == pytest.approx([0.002 / 25, 0.002, 0.002 * 1e-4], rel=1e-3)
+
+
+def runner(*flags, **environment):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "polyamp_runner.py"), "--config=tiny", "--model_id=a", *flags],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_kill_9_and_a_second_start_with_the_same_id_resumes(data, tmp_path):
+    flags = [f"--examples_path={data}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}"]
+    directory = checkpoint.folder(tmp_path, "MELODIC", "a")
+    killed = runner(*flags, "--num_steps=1000000", "--checkpoint_interval=5")
+    deadline = time.monotonic() + 300
+    while not checkpoint.numbered(directory) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    killed.kill()
+    killed.communicate()
+    reached = checkpoint.read(checkpoint.numbered(directory)[-1])[1]["step"]
+    again = runner(*flags, f"--num_steps={reached + 5}", "--checkpoint_interval=5")
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    assert f"Going on from {checkpoint.step_path(directory, reached)}" in output
+    assert checkpoint.numbered(directory)[-1] == checkpoint.step_path(directory, reached + 5)
+    # What the killed run may have been writing has another name and is never taken for a checkpoint.
+    for path in checkpoint.numbered(directory):
+        checkpoint.read(path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_the_tiny_preset_trains_on_the_jax_backend(data, tmp_path):
+    flags = [f"--examples_path={data}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}"]
+    trained = runner(*flags, "--num_steps=3", "--checkpoint_interval=3", KERAS_BACKEND="jax")
+    output, _ = trained.communicate(timeout=300)
+    assert trained.returncode == 0, output
+    # The weights are the same thing on every backend.
+    assert checkpoint.load_model("MELODIC", tmp_path).step == 3
