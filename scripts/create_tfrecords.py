@@ -32,6 +32,12 @@ _DATASET = flags.DEFINE_enum(
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of the data set, as distributed.", required=True)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to; made if it is not there.", required=True)
 _SPLIT = flags.DEFINE_list("split", [], "Splits to write, comma-separated, of train, validation, test; default: all there are.")
+_HOLD_OUT = flags.DEFINE_list(
+    "hold_out",
+    [],
+    "Pieces to move from train to validation, for data sets without such a split: recordings whose id has one of these "
+    "comma-separated names in it as a whole word.",
+)
 _NUM_SHARDS = flags.DEFINE_integer("num_shards", 8, "Files per split.", lower_bound=1)
 _MIN_LENGTH = flags.DEFINE_float("min_length", 5.0, "Shortest segment, seconds.", lower_bound=0.0)
 _MAX_LENGTH = flags.DEFINE_float(
@@ -66,7 +72,7 @@ def _run() -> None:
     if 0 < _MAX_LENGTH.value < _MIN_LENGTH.value:
         raise DataError(f"--min_length={_MIN_LENGTH.value:g} is above --max_length={_MAX_LENGTH.value:g}.")
     found: dict[str, list[Recording]] = {}
-    for recording in sources.find(_DATASET.value, _INPUT_DIR.value):
+    for recording in sources.hold_out(sources.find(_DATASET.value, _INPUT_DIR.value), _HOLD_OUT.value):
         found.setdefault(recording.split, []).append(recording)
     for split in _SPLIT.value:
         if split not in found:

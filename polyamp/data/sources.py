@@ -3,7 +3,8 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,26 @@ def find(dataset: str, input_dir: str | Path) -> list[Recording]:
     for one, other in zip(recordings[:-1], recordings[1:], strict=True):
         if one.id == other.id:
             raise DataError(f"{one.audio} and {other.audio}: two audio files of one name; remove one of them.")
+    return recordings
+
+
+def hold_out(recordings: Iterable[Recording], pieces: Sequence[str]) -> list[Recording]:
+    """Moves pieces from the train split to validation, all performances of a piece together.
+
+    Args:
+        recordings: Of any split.
+        pieces: Names that occur in the ids of their recordings as whole words ("op1" is not in "op10").
+
+    Raises:
+        DataError: No training recording is of a piece.
+    """
+    recordings = list(recordings)
+    for piece in pieces:
+        name = re.compile(rf"(?<![A-Za-z0-9]){re.escape(piece)}(?![A-Za-z0-9])")
+        chosen = {recording.id for recording in recordings if recording.split == "train" and name.search(recording.id)}
+        if not chosen:
+            raise DataError(f"No recording of the train split has {piece!r} in its id; check the pieces to hold out.")
+        recordings = [dataclasses.replace(r, split="validation") if r.id in chosen else r for r in recordings]
     return recordings
 
 

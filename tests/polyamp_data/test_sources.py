@@ -145,3 +145,14 @@ def test_problems_are_one_line_errors(tmp_path: Path):
     (tmp_path / "maestro-v3.0.0.json").write_text('{"split": {"0": "train"}}')
     with pytest.raises(DataError, match="is no MAESTRO metadata"):
         sources.find("maestro", tmp_path)
+
+
+def test_hold_out_moves_all_performances_of_a_piece_and_no_other():
+    ids = ("MAPS_MUS-op1_A", "MAPS_MUS-op1_B", "MAPS_MUS-op10_A", "MAPS_MUS-op1_ENSTDkCl")
+    splits = ("train", "train", "train", "test")
+    recordings = [sources.Recording(i, split, Path(i), Path(i)) for i, split in zip(ids, splits, strict=True)]
+    held_out = _splits(sources.hold_out(recordings, ["op1"]))
+    assert held_out == dict(zip(ids, ("validation", "validation", "train", "test"), strict=True))
+    assert _splits(sources.hold_out(recordings, [])) == dict(zip(ids, splits, strict=True))
+    with pytest.raises(DataError, match="'op2'"):
+        sources.hold_out(recordings, ["op2"])
