@@ -107,6 +107,8 @@ class Saver(keras.callbacks.Callback):
             self.model.reset_metrics()  # So that the next line is the mean since this one.
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._progress.step % _LOG_EVERY:
+            self._log(logs or {})
         is_best = False
         if self._validation_paths and not self._progress.stop:
             scores = self._validate()

@@ -178,7 +178,6 @@ def load_model(
     hparams_lib.model_hparams(model_type)
     if load_full and model_type != "FULL":
         hparams_lib.model_hparams("FULL")
-        models.require_built("FULL")
     if model_dir is None:
         path = find(EMBEDDED, model_type, "*")
     elif load_id == "*" and model_id and numbered(folder(model_dir, model_type, model_id)):

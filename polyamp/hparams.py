@@ -8,11 +8,12 @@ import dataclasses
 import difflib
 import json
 import math
-import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from polyamp import constants
 from polyamp.errors import HParamsError
@@ -161,22 +162,6 @@ ALIASES = {
     "offset_prediction_threshold": "predict_offset_threshold",
 }
 
-# What may differ between training and prediction: everything that only the decoder reads.
-DECODING_FIELDS = frozenset(
-    (
-        "predict_onset_threshold",
-        "predict_frame_threshold",
-        "predict_offset_threshold",
-        "active_onset_threshold",
-        "min_note_ms",
-        "onset_peak_picking",
-        "onset_refinement",
-        "onset_bias_ms",
-        "predict_window_seconds",
-        "predict_margin_seconds",
-    )
-)
-
 _FIRST_FIELD_AFTER_STRUCTURE = "onset_length"
 
 
@@ -184,55 +169,6 @@ def structure(hparams: MelodicHParams) -> dict[str, Any]:
     """The settings that trained weights depend on (spectrogram and architecture); all others may change between runs."""
     names = [field.name for field in dataclasses.fields(hparams)]
     return {name: getattr(hparams, name) for name in names[: names.index(_FIRST_FIELD_AFTER_STRUCTURE)]}
-
-
-def parse_overrides(fragments: Sequence[str]) -> dict[str, Any]:
-    """Parses the values given to `--hparams`, leniently where a shell has taken something away.
-
-    Besides JSON objects it understands what bash makes of an unquoted `--hparams={"a":1,"b":[2,3]}`: brace expansion and quote
-    removal turn it into several flags such as `a:1`, `b:[2`, `3]`. Backslashes before quotes are dropped.
-
-    Args:
-        fragments: The values of all `--hparams` flags, in order.
-
-    Returns:
-        Names and values; nothing is checked against any model yet.
-
-    Raises:
-        HParamsError: The text is not an object, or a name is given twice.
-    """
-    texts = [fragment.replace('\\"', '"').strip() for fragment in fragments if fragment.strip()]
-    if not texts:
-        return {}
-    if all(text.startswith("{") and text.endswith("}") for text in texts):
-        merged: dict[str, Any] = {}
-        for text in texts:
-            merged.update(_parse_object(text))
-        return merged
-    joined = ",".join(texts)
-    return _parse_object(joined if joined.startswith("{") else "{" + joined + "}")
-
-
-def _parse_object(text: str) -> dict[str, Any]:
-    """Parses one JSON object, or the same with its quotes removed."""
-
-    def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        for name in names:
-            if names.count(name) > 1:
-                raise HParamsError(f"--hparams gives {name!r} twice; give it once.")
-        return dict(pairs)
-
-    quoted = re.sub(r'(?<!["\w.+-])([A-Za-z_][\w.-]*)(?!["\w.])', r'"\1"', text)
-    quoted = re.sub(r'"(true|false|null|NaN|Infinity)"(?!\s*:)', r"\1", quoted)
-    for candidate in (text, quoted):
-        try:
-            value = json.loads(candidate, object_pairs_hook=reject_duplicates)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return value
-    raise HParamsError(f"--hparams is not a JSON object: {text!r}. Write it like --hparams='{{\"learning_rate\": 0.001}}'.")
 
 
 def model_hparams(model_type: str) -> type[MelodicHParams]:
@@ -248,6 +184,7 @@ def merge(base: MelodicHParams, overrides: Mapping[str, Any], source: str = "--h
     Args:
         base: Settings to start from; not changed.
         overrides: Names (aliases allowed) and JSON values; lists become tuples, whole floats become ints where an int is due.
+            Names that only another model has are checked, and ignored with a warning.
         source: Where the overrides come from, for error messages.
 
     Raises:
@@ -258,6 +195,12 @@ def merge(base: MelodicHParams, overrides: Mapping[str, Any], source: str = "--h
     values = {}
     for given, value in overrides.items():
         name = ALIASES.get(given, given)
+        other = _of_other_model(name) if name not in fields else None
+        if other:
+            field, kind = other
+            _checked(field, kind, value, source)
+            logging.warning("%s: %s is checked but has no effect on %s.", source, name, type(base).__name__)
+            continue
         if name not in fields:
             near = difflib.get_close_matches(name, [*fields, *ALIASES], n=3)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -266,6 +209,15 @@ def merge(base: MelodicHParams, overrides: Mapping[str, Any], source: str = "--h
             raise HParamsError(f"{source}: {name!r} is given twice (once as an alias); give it once.")
         values[name] = _checked(fields[name], types[name], value, source)
     return dataclasses.replace(base, **values)
+
+
+def _of_other_model(name: str) -> tuple[dataclasses.Field, Any] | None:
+    """The field of that name, and its type, of any model: one command line may serve several model types."""
+    for model in HPARAMS.values():
+        for field in dataclasses.fields(model):
+            if field.name == name:
+                return field, typing.get_type_hints(model)[name]
+    return None
 
 
 def _describe(field: dataclasses.Field, kind: Any) -> str:

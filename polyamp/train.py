@@ -167,9 +167,9 @@ def train(
     Raises:
         PolyampError: Bad settings, data or checkpoints, or the loss became infinite or NaN.
     """
-    models.require_built(model_type)
+    hparams_lib.model_hparams(model_type)
     if load_full:
-        models.require_built("FULL")
+        hparams_lib.model_hparams("FULL")
     if nsynth_examples_path or dataset_type:
         raise PolyampError(f"--nsynth_examples_path and --dataset_type are not for {model_type}; leave them out.")
     validation_paths = records.expand_paths(validation_examples_path) if validation_examples_path else []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from polyamp import hparams
 from polyamp.errors import HParamsError
 from polyamp.hparams import FullHParams, MelodicHParams
+from polyamp.overrides import parse_overrides
 
 PRESETS = sorted((Path(__file__).parent.parent / "configs").glob("*.json"))
 PUBLISHED = {"frames_true_weighing": 3, "frame_prediction_threshold": 0.4}
@@ -50,13 +51,13 @@ def test_overrides_as_bash_hands_them_over(typed, expected):
     fragments = [argument.removeprefix("--hparams=") for argument in _after_bash(typed)]
     if expected is None:
         with pytest.raises(HParamsError, match="not a JSON object"):
-            hparams.parse_overrides(fragments)
+            parse_overrides(fragments)
     else:
-        assert hparams.parse_overrides(fragments) == expected
+        assert parse_overrides(fragments) == expected
 
 
 def test_escaped_quotes_inside_quotes():
-    assert hparams.parse_overrides([r"{\"frames_true_weighing\":3}"]) == {"frames_true_weighing": 3}
+    assert parse_overrides([r"{\"frames_true_weighing\":3}"]) == {"frames_true_weighing": 3}
 
 
 NO_OBJECTS = ["[1]", "3", "learning_rate", "{", '{"a":}', '{"a" 1}', "learning_rate=0.1", '{"a":1}}', "[" * 100_000]
@@ -66,12 +67,12 @@ NO_OBJECTS += ["9" * 5_000]
 @pytest.mark.parametrize("text", NO_OBJECTS, ids=range(len(NO_OBJECTS)))
 def test_what_is_not_an_object_is_an_error(text):
     with pytest.raises(HParamsError, match="not a JSON object"):
-        hparams.parse_overrides([text])
+        parse_overrides([text])
 
 
 def test_a_name_given_twice_is_an_error():
     with pytest.raises(HParamsError, match="'batch_size' twice"):
-        hparams.parse_overrides(['{"batch_size":1,"batch_size":2}'])
+        parse_overrides(['{"batch_size":1,"batch_size":2}'])
     with pytest.raises(HParamsError, match="given twice"):
         hparams.merge(MelodicHParams(), {"predict_frame_threshold": 0.1, "frame_prediction_threshold": 0.2})
 
@@ -89,16 +90,16 @@ _values = st.one_of(
 @given(st.dictionaries(_names, _values, min_size=1, max_size=4))
 def test_any_object_survives_with_and_without_quotes_and_cut_at_its_commas(overrides):
     text = json.dumps(overrides, separators=(",", ":"))
-    assert hparams.parse_overrides([text]) == overrides
-    assert hparams.parse_overrides([text.replace('"', '\\"')]) == overrides
-    assert hparams.parse_overrides([text.replace('"', "")]) == overrides
-    assert hparams.parse_overrides(text[1:-1].replace('"', "").split(",")) == overrides
+    assert parse_overrides([text]) == overrides
+    assert parse_overrides([text.replace('"', '\\"')]) == overrides
+    assert parse_overrides([text.replace('"', "")]) == overrides
+    assert parse_overrides(text[1:-1].replace('"', "").split(",")) == overrides
 
 
 @given(st.text(max_size=30))
 def test_no_text_does_anything_but_parse_or_say_why_not(text):
     try:
-        assert isinstance(hparams.parse_overrides([text]), dict)
+        assert isinstance(parse_overrides([text]), dict)
     except HParamsError:
         pass
 
@@ -110,7 +111,7 @@ def test_no_text_does_anything_but_parse_or_say_why_not(text):
         ({"frame_predicton_threshold": 0.3}, ["frame_prediction_threshold"]),
         ({"learning_rat": 1}, ["learning_rate"]),
         ({"qqq": 1}, ["'qqq' is not a hyperparameter of MelodicHParams."]),
-        ({"multiple_instruments_threshold": 0.5}, ["not a hyperparameter of MelodicHParams"]),
+        ({"multiple_instruments_threshold": 1.5}, ["between 0.0 and 1.0"]),
         ({"predict_onset_threshold": 1.5}, ["predict_onset_threshold", "float between 0.0 and 1.0", "1.5"]),
         ({"predict_onset_threshold": -0.1}, ["float between 0.0 and 1.0"]),
         ({"predict_onset_threshold": float("nan")}, ["float between", "nan"]),
@@ -215,3 +216,9 @@ def test_an_error_in_a_preset_names_its_file(tmp_path):
 def test_models_that_are_not_built_yet_say_so(model_type):
     with pytest.raises(HParamsError, match=f"'{model_type}' is not built yet; built so far: MELODIC"):
         hparams.resolve(model_type)
+
+
+def test_names_of_another_model_are_checked_and_then_left_out():
+    merged = hparams.merge(MelodicHParams(), {"use_all_instruments": True, "predict_frame_threshold": 0.25})
+    assert merged == MelodicHParams(predict_frame_threshold=0.25)
+    assert hparams.merge(FullHParams(), {"use_all_instruments": True}).use_all_instruments

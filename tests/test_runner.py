@@ -14,6 +14,7 @@ import pytest
 import polyamp_runner
 from polyamp import hparams, naming, startup
 from polyamp.errors import PolyampError
+from polyamp.overrides import parse_overrides
 
 ROOT = Path(__file__).parent.parent
 FLAGS = """
@@ -226,7 +227,7 @@ def test_published_commands_are_understood(command):
 
 def test_published_hyperparameters_are_understood():
     values = polyamp_runner._parse(["polyamp", *_arguments(PUBLISHED["hyperparameters"])])
-    resolved = hparams.resolve("MELODIC", None, hparams.parse_overrides(values.hparams))
+    resolved = hparams.resolve("MELODIC", None, parse_overrides(values.hparams))
     assert (resolved.frames_true_weighing, resolved.predict_frame_threshold) == (3.0, 0.4)
 
 

@@ -155,3 +155,7 @@ def test_velocity_loss_counts_onsets_only():
     onsets = np.array([[[1.0, 0.0]]])
     assert float(losses.VelocityLoss()(truth, guess, sample_weight=onsets)) == pytest.approx(0.0625)
     assert float(losses.VelocityLoss()(truth, guess, sample_weight=0 * onsets)) == 0.0
+
+
+def test_every_type_that_counts_as_built_can_be_built():
+    assert set(hparams.BUILT) == set(models._BUILDERS) == set(models._LOSS_ARGUMENTS)

@@ -1,0 +1,53 @@
+"""Writes a trained checkpoint as weights to ship: half precision, no optimizer state, decoding settings as given.
+
+    python scripts/export_weights.py --model_dir=runs --load_id=ID/best --output_dir=polyamp/checkpoints --model_id=NAME \
+        --hparams='{"predict_onset_threshold": 0.35}'
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+
+_MODEL_TYPE = flags.DEFINE_string("model_type", "MELODIC", "Which model.")
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models.", required=True)
+_LOAD_ID = flags.DEFINE_string("load_id", "*", "Which checkpoint, as for polyamp_runner.py.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", "polyamp/checkpoints", "Model folder to write to, such as the package's own.")
+_MODEL_ID = flags.DEFINE_string("model_id", None, "Name under it.", required=True)
+_HPARAMS = flags.DEFINE_multi_string("hparams", [], "Decoding settings to write beside the weights, as JSON.")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exports; 1 with one line on stderr for bad input."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags.")
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+    from polyamp.errors import PolyampError
+
+    try:
+        _export()
+    except PolyampError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _export() -> None:
+    from polyamp import checkpoint, hparams
+    from polyamp.atomic import replacing
+    from polyamp.overrides import parse_overrides
+
+    settings = parse_overrides(_HPARAMS.value)
+    loaded = checkpoint.load_model(_MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value, overrides=settings)
+    directory = checkpoint.folder(_OUTPUT_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = checkpoint.step_path(directory, loaded.step)
+    checkpoint.save(path, loaded.model, {"step": loaded.step}, dtype="float16")
+    with replacing(directory / checkpoint.HPARAMS_FILE) as temporary:
+        temporary.write_text(hparams.to_json(loaded.hparams), encoding="utf-8")
+    logging.info("%s: %d bytes", path, path.stat().st_size)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,93 @@
+"""Chooses decoding settings by their note F1 on examples that were not trained on, one coordinate at a time.
+
+    python scripts/tune_thresholds.py --model_dir=runs --load_id=ID --examples_path='validation.tfrecord-*'
+
+Each example is transcribed to rolls once; only the decoder runs again. Prints the settings as JSON for --hparams or
+scripts/export_weights.py, and the scores that they give.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import app, flags, logging
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from polyamp.hparams import MelodicHParams
+    from polyamp.notes import Notes
+
+_MODEL_TYPE = flags.DEFINE_string("model_type", "MELODIC", "Which model.")
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models.", required=True)
+_LOAD_ID = flags.DEFINE_string("load_id", "*", "Which checkpoint, as for polyamp_runner.py.")
+_EXAMPLES_PATH = flags.DEFINE_string("examples_path", None, "TFRecords that the model was not trained on.", required=True)
+_ROUNDS = flags.DEFINE_integer("rounds", 2, "How often to go through all settings.", lower_bound=1)
+
+_CANDIDATES: dict[str, list[float]] = {
+    "predict_onset_threshold": [0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5],
+    "predict_frame_threshold": [0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55],
+    "predict_offset_threshold": [0.0, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5],
+    "active_onset_threshold": [0.0, 0.2, 0.3, 0.4],
+    "min_note_ms": [0.0, 20.0, 35.0, 50.0],
+    "onset_bias_ms": [-8.0, -4.0, 0.0, 4.0, 8.0, 12.0, 16.0],
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the best settings found; 1 with one line on stderr for bad input."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags.")
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+    from polyamp.errors import PolyampError
+
+    try:
+        _tune()
+    except PolyampError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _tune() -> None:
+    from polyamp import checkpoint, hparams
+    from polyamp.data import pipeline
+    from polyamp.predict import predict_rolls
+
+    loaded = checkpoint.load_model(_MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value)
+    pieces = [
+        (example.notes, predict_rolls(loaded.model, [example.audio], loaded.hparams))
+        for example in pipeline.whole_examples(_EXAMPLES_PATH.value)
+    ]
+    best = loaded.hparams
+    best_scores = _scores(pieces, best)
+    for number in range(_ROUNDS.value):
+        for name, values in _CANDIDATES.items():
+            for value in values:
+                trial = hparams.merge(best, {name: value})
+                scores = _scores(pieces, trial)
+                if _merit(scores) > _merit(best_scores):
+                    best, best_scores = trial, scores
+            logging.info("round %d, %s = %g: %.4f", number + 1, name, getattr(best, name), _merit(best_scores))
+    print(json.dumps({name: getattr(best, name) for name in _CANDIDATES}))
+    print(json.dumps({name: round(value, 4) for name, value in best_scores.items() if name.endswith("f1")}))
+
+
+def _merit(scores: dict[str, float]) -> float:
+    """What is maximised: finding notes counts as much as ending them."""
+    return scores["note_onset_f1"] + scores["note_offset_f1"]
+
+
+def _scores(pieces: "list[tuple[Notes, dict[str, np.ndarray]]]", settings: "MelodicHParams") -> dict[str, float]:
+    """Mean note scores over the pieces."""
+    from polyamp import metrics, notes
+
+    return metrics.aggregate(
+        [metrics.note_metrics(reference, notes.from_rolls(rolls, settings)) for reference, rolls in pieces]
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
