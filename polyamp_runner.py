@@ -17,6 +17,7 @@ from absl import flags, logging
 
 from polyamp import constants, hparams, naming, startup
 from polyamp.errors import PolyampError
+from polyamp.overrides import parse_overrides
 
 # TensorFlow, Keras and the audio libraries take seconds to import: they are, where a mode begins. --help and mistakes in flags
 # answer at once.
@@ -242,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if values[name].value != values[name].default:
                 logging.warning("--%s has no effect with --mode=%s.", name, values.mode)
         run = {"train": _train, "eval": _eval, "predict": _predict}[values.mode]
-        return run(values, hparams.parse_overrides(values.hparams))
+        return run(values, parse_overrides(values.hparams))
     except PolyampError as error:
         _complain(error)
         return 1
