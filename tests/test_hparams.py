@@ -141,8 +141,8 @@ def test_errors_name_the_field_its_type_and_range(overrides, words):
 
 def test_merge_converts_what_json_writes_and_leaves_the_base_alone():
     base = MelodicHParams()
-    merged = hparams.merge(base, {"frames_true_weighing": 3, "batch_size": 4.0, "num_filters": [8, 8]})
-    assert (merged.frames_true_weighing, merged.batch_size, merged.num_filters) == (3.0, 4, (8, 8))
+    merged = hparams.merge(base, {"frames_true_weighing": 3, "batch_size": 4.0, "num_filters": [8, 8, 8, 8]})
+    assert (merged.frames_true_weighing, merged.batch_size, merged.num_filters) == (3.0, 4, (8, 8, 8, 8))
     assert isinstance(merged.frames_true_weighing, float) and isinstance(merged.batch_size, int)
     assert base == MelodicHParams()
 
@@ -167,7 +167,7 @@ def test_defaults_are_within_their_own_ranges():
 
 
 def test_settings_survive_a_file(tmp_path):
-    settings = hparams.merge(MelodicHParams(), {"num_filters": [8], "spec_type": "mel", "learning_rate": 1e-5})
+    settings = hparams.merge(MelodicHParams(), {"temporal_dilations": [8], "spec_type": "mel", "learning_rate": 1e-5})
     path = tmp_path / "hparams.json"
     path.write_text(hparams.to_json(settings))
     assert hparams.from_json("MELODIC", path) == settings
