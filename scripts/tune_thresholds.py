@@ -2,8 +2,9 @@
 
     python scripts/tune_thresholds.py --model_dir=runs --load_id=ID --examples_path='validation.tfrecord-*'
 
-Each example is transcribed to rolls once; only the decoder runs again. Prints the settings as JSON for --hparams or
-scripts/export_weights.py, and the scores that they give.
+Each example is transcribed to rolls once; only the decoder runs again. With --disturbed each counts a second time with room,
+equalisation, noise and gain (`polyamp.audio.augmentation`), so that settings suit recordings other than those trained on.
+Prints the settings as JSON for --hparams or scripts/export_weights.py, and the scores that they give.
 """
 
 import json
@@ -24,6 +25,8 @@ _MODEL_TYPE = flags.DEFINE_string("model_type", "MELODIC", "Which model.")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models.", required=True)
 _LOAD_ID = flags.DEFINE_string("load_id", "*", "Which checkpoint, as for polyamp_runner.py.")
 _EXAMPLES_PATH = flags.DEFINE_string("examples_path", None, "TFRecords that the model was not trained on.", required=True)
+_DISTURBED = flags.DEFINE_bool("disturbed", False, "Use each example a second time, disturbed as in augmented training.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the disturbances.", lower_bound=0)
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "How often to go through all settings.", lower_bound=1)
 
 _CANDIDATES: dict[str, list[float]] = {
@@ -52,15 +55,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _tune() -> None:
+    import numpy as np
+
     from polyamp import checkpoint, hparams
+    from polyamp.audio import augmentation
     from polyamp.data import pipeline
     from polyamp.predict import predict_rolls
 
     loaded = checkpoint.load_model(_MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value)
-    pieces = [
-        (example.notes, predict_rolls(loaded.model, [example.audio], loaded.hparams))
-        for example in pipeline.whole_examples(_EXAMPLES_PATH.value)
-    ]
+    heavy = hparams.merge(loaded.hparams, {"augment_probability": 1.0})
+    rng = np.random.default_rng(_SEED.value)
+    pieces = []
+    for example in pipeline.whole_examples(_EXAMPLES_PATH.value):
+        versions = [example.audio, augmentation.augment(example.audio, heavy, rng)] if _DISTURBED.value else [example.audio]
+        pieces += [(example.notes, predict_rolls(loaded.model, [audio], loaded.hparams)) for audio in versions]
     best = loaded.hparams
     best_scores = _scores(pieces, best)
     for number in range(_ROUNDS.value):
