@@ -21,8 +21,8 @@ def to_rolls(notes: Notes, num_frames: int, hparams: MelodicHParams, total_time:
         num_frames: Length of the rolls.
         hparams: Label settings and hop.
         total_time: Seconds at which the clip ends; by default the last offset. In the modes other than "triangle" an offset
-            in the last `offset_length` milliseconds is marked that much before the end, as note-seq does. A crop of a
-            longer clip should give that clip's end (relative to the crop).
+            in the last `offset_length` milliseconds is marked that much before the end, as note-seq does, and one after it
+            not at all: that note goes on. A crop of a longer clip should give that clip's end (relative to the crop).
 
     Returns:
         float32 `[num_frames, 88]` each: "onset", "offset", "frame" in [0, 1]; "velocity" in [0, 1], 0 where no onset is;
@@ -45,7 +45,9 @@ def to_rolls(notes: Notes, num_frames: int, hparams: MelodicHParams, total_time:
         rolls["onset"] = painter.paint(onset_start, np.where(heard, onset_end, onset_start), 1.0)
         rolls["velocity"] = painter.paint(start, end, velocity) * rolls["onset"]
         offset_length = hparams.offset_length / 1000.0
-        offset_time = np.minimum(notes.offset, total_time - offset_length)
+        # As note-seq, so that the last offset is seen; but what goes on after the clip does not end in it.
+        fitting = np.minimum(notes.offset, total_time - offset_length)
+        offset_time = np.where(notes.offset > total_time, notes.offset, fitting)
         offset_span = _frame_span(offset_time, offset_time + offset_length, hparams)
         rolls["offset"] = painter.paint(*offset_span, 1.0)
     rolls["frame_weight"] = np.ones_like(rolls["frame"])

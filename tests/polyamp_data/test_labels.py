@@ -70,12 +70,14 @@ def test_binary_labels_equal_note_seq(settings: dict, seed: int):
 
 @pytest.mark.parametrize("mode", ["length_ms", "window", "triangle"])
 @pytest.mark.parametrize("seed", range(3))
-def test_labels_of_a_crop_equal_numpy(mode: str, seed: int):
+@pytest.mark.parametrize("total", [SECONDS, 4.2], ids=["inside", "at-the-end"])
+def test_labels_of_a_crop_equal_numpy(mode: str, seed: int, total: float):
     hparams = MelodicHParams(onset_mode=mode, decay_frame_weights=True)
     of = notes.crop(_random_notes(seed), 1.777, 4.2, clip=False)
-    assert (of.onset < 0).any()
-    expected = notes.to_rolls(of, 76, hparams, total_time=SECONDS - 1.777)
-    rolls = _rolls(of, 76, hparams, SECONDS - 1.777)
+    total_time = total - 1.777
+    assert (of.onset < 0).any() and (of.offset > total_time).any() == (total < SECONDS)
+    expected = notes.to_rolls(of, 76, hparams, total_time=total_time)
+    rolls = _rolls(of, 76, hparams, total_time)
     assert set(rolls) == set(NAMES)
     for name in NAMES:
         np.testing.assert_allclose(rolls[name], expected[name], rtol=1e-6, atol=1e-7, err_msg=name)
@@ -107,9 +109,9 @@ def test_triangle_peaks_between_frames_and_takes_the_nearest_velocity():
 def test_a_cut_note_shows_neither_onset_nor_offset():
     hparams = MelodicHParams()
     of = dataclasses.replace(Notes.of([0.0], [5.0], [60]), onset=np.array([-1.0]))
-    rolls = _rolls(of, 32, hparams, 1.0)
-    assert rolls["frame"][:, 39].all()
-    assert not rolls["onset"].any() and not rolls["offset"].any() and not rolls["velocity"].any()
+    for rolls in (_rolls(of, 32, hparams, 1.0), notes.to_rolls(of, 32, hparams, total_time=1.0)):
+        assert rolls["frame"][:, 39].all()
+        assert not rolls["onset"].any() and not rolls["offset"].any() and not rolls["velocity"].any()
 
 
 @pytest.mark.parametrize("mode", ["length_ms", "triangle"])
