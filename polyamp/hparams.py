@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ class MelodicHParams:
     harmonics: tuple[float, ...] = _field((0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0), 0.125, 64.0)
     channels: int = _field(48, 1, 1024)
     temporal_dilations: tuple[int, ...] = _field((1, 2, 4, 8, 16, 32, 1), 1, 256)  # One residual block each.
-    mixing_after: tuple[int, ...] = _field((2, 4, 6), 0, 64)  # Pitch-mixing layers follow these blocks (counted from 1).
+    mixing_after: tuple[int, ...] = _field((2, 4, 6), 0, 64)  # Pitch mixing follows these blocks, counted from 1; 0: none.
     mixing_channels: int = _field(16, 1, 1024)
     mixing_intervals: tuple[int, ...] = _field((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)  # Semitones, both ways.
 
@@ -136,6 +137,14 @@ class MelodicHParams:
             raise HParamsError(f"The settings of the convolutional layers need one entry per layer each: {lengths}.")
         if self.spec_type == "mel" and self.spec_fmin >= self.mel_fmax:
             raise HParamsError(f"spec_fmin ({self.spec_fmin}) must be below mel_fmax ({self.mel_fmax}).")
+        if (self.architecture == "pitch_shared") != (self.spec_type == "log_frequency"):
+            raise HParamsError(
+                f"architecture {self.architecture!r} cannot read spec_type {self.spec_type!r}: pitch_shared needs "
+                "log_frequency, and nothing else does."
+            )
+        blocks = len(self.temporal_dilations)
+        if self.architecture == "pitch_shared" and max(self.mixing_after) > blocks:
+            raise HParamsError(f"mixing_after names block {max(self.mixing_after)}; temporal_dilations has {blocks} blocks.")
 
     @property
     def frames_per_second(self) -> float:
@@ -274,12 +283,12 @@ def preset_path(config: str) -> Path:
     Raises:
         HParamsError: Neither exists; names the presets that do.
     """
-    if Path(config).is_file():
+    if os.path.isfile(config):  # Unlike Path's method it takes any text, such as misplaced JSON.
         return Path(config)
     folders = (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
     for folder in folders:
         candidate = folder / f"{config.removesuffix('.json')}.json"
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     known = sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.json")})
     near = difflib.get_close_matches(config, known, n=3) or known

@@ -15,6 +15,7 @@ from polyamp.hparams import FullHParams, MelodicHParams
 from polyamp.overrides import parse_overrides
 
 PRESETS = sorted((Path(__file__).parent.parent / "configs").glob("*.json"))
+SHARED = {"architecture": "pitch_shared", "spec_type": "log_frequency"}
 PUBLISHED = {"frames_true_weighing": 3, "frame_prediction_threshold": 0.4}
 
 
@@ -139,6 +140,21 @@ def test_errors_name_the_field_its_type_and_range(overrides, words):
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"num_filters": [48]}, "one entry per layer"),
+        ({"spec_type": "mel", "spec_fmin": 8000.0}, "below mel_fmax"),
+        ({"architecture": "pitch_shared"}, "'pitch_shared' cannot read spec_type 'cqt'"),
+        ({"spec_type": "log_frequency"}, "'onsets_frames' cannot read spec_type 'log_frequency'"),
+        (SHARED | {"temporal_dilations": [1, 2]}, "mixing_after names block 6; temporal_dilations has 2 blocks"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_errors(overrides, words):
+    with pytest.raises(HParamsError, match=words):
+        hparams.merge(MelodicHParams(), overrides)
+
+
 def test_merge_converts_what_json_writes_and_leaves_the_base_alone():
     base = MelodicHParams()
     merged = hparams.merge(base, {"frames_true_weighing": 3, "batch_size": 4.0, "num_filters": [8, 8, 8, 8]})
@@ -203,6 +219,8 @@ def test_the_command_line_goes_on_top_of_the_preset(tmp_path):
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(HParamsError, match="presets: .*melodic_compact"):
         hparams.preset_path("melodic_compct")
+    with pytest.raises(HParamsError, match="no preset of that name"):
+        hparams.preset_path('{"learning_rate": 0.1}' + " " * 300)  # What belongs to --hparams, too long for a file's name.
 
 
 def test_an_error_in_a_preset_names_its_file(tmp_path):

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import shutil
+import stat
 import struct
 import subprocess
 import tempfile
@@ -107,16 +108,20 @@ def write_wav_bytes(samples: np.ndarray) -> bytes:
 
 def check_is_file(path: str | os.PathLike[str]) -> None:
     """Raises `AudioError` unless `path` is a readable file with something in it; whether that is audio shows on reading."""
-    name, path = os.fspath(path), Path(path)
-    if not path.exists():
-        raise AudioError(f"{name}: no such file.")
-    if path.is_dir():
-        raise AudioError(f"{name}: is a directory; name the audio files in it, for example {path / '*.wav'}.")
-    if not path.is_file():
+    name = os.fspath(path)
+    try:
+        status = os.stat(name)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioError(f"{name}: no such file.") from error
+    except OSError as error:  # In a folder that is closed to this user, a name too long ...
+        raise AudioError(f"{name}: cannot be read ({error.strerror}).") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{name}: is a directory; name the audio files in it, for example {Path(name) / '*.wav'}.")
+    if not stat.S_ISREG(status.st_mode):
         raise AudioError(f"{name}: not a regular file; save the audio to a file first.")
-    if not os.access(path, os.R_OK):
+    if not os.access(name, os.R_OK):
         raise AudioError(f"{name}: may not be read by this user; change its permissions.")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise AudioError(f"{name}: the file is empty.")
 
 

@@ -17,7 +17,7 @@ from polyamp import constants
 from polyamp.audio import augmentation
 from polyamp.data import labels, parsing, records
 from polyamp.data.example import Example
-from polyamp.errors import DataError
+from polyamp.errors import DataError, HParamsError
 from polyamp.hparams import MelodicHParams
 
 _OPEN_FILES = 16  # Files whose records are listed in turn.
@@ -44,7 +44,10 @@ def training_dataset(examples_path: str, hparams: MelodicHParams, seed: int) -> 
 
     Raises:
         DataError: A file is missing, or no file has a readable record.
+        HParamsError: Transposition is asked for, which only cached spectrograms can have.
     """
+    if hparams.augment_probability and hparams.augment_transpose_semitones:
+        raise HParamsError("augment_transpose_semitones: audio is not transposed; set it to 0, or give --cache_dir.")
     paths = records.expand_paths(examples_path)
     if next(records.read(paths, on_error="skip"), None) is None:
         raise DataError(f"{examples_path}: no readable example in these files; make them with scripts/create_tfrecords.py.")

@@ -131,7 +131,14 @@ def test_silence_is_read(tmp_path):
 def test_missing_directory_and_empty_files(tmp_path):
     empty = tmp_path / "empty.wav"
     empty.touch()
-    for path, words in ((tmp_path / "none.wav", "no such file"), (tmp_path, "directory"), (empty, "empty")):
+    cases = {
+        tmp_path / "none.wav": "no such file",
+        empty / "inside.wav": "no such file",
+        tmp_path / ("long" * 100): "cannot be read .*too long",
+        tmp_path: "directory",
+        empty: "empty",
+    }
+    for path, words in cases.items():
         with pytest.raises(AudioError, match=words) as error:
             reading.read(path)
         assert_one_line(error, path)

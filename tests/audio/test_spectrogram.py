@@ -186,7 +186,7 @@ def test_make_spectrogram_follows_the_hparams():
     assert config == {"name": "x", "num_bins": 80, "hop_length": 256, "fmin": 40.0, "fmax": 7000.0, "window": 1024}
     config = make_spectrogram(dataclasses.replace(hparams, spec_type="cqt", cqt_bins_per_octave=12)).get_config()
     assert config == {"name": "spectrogram", "num_bins": 80, "hop_length": 256, "fmin": 40.0, "bins_per_octave": 12}
-    log_frequency = make_spectrogram(dataclasses.replace(hparams, spec_type="log_frequency"))
+    log_frequency = make_spectrogram(dataclasses.replace(hparams, architecture="pitch_shared", spec_type="log_frequency"))
     assert isinstance(log_frequency, LogFrequencySpectrogram) and log_frequency.hop_length == 256
 
 
