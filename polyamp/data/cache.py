@@ -5,6 +5,7 @@ The cache holds what the model's own front-end layer gave, in float16, and the n
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -17,7 +18,8 @@ from absl import logging
 
 from polyamp import constants, notes
 from polyamp.audio import spectral_augmentation
-from polyamp.data.records import Example
+from polyamp.data.example import Example
+from polyamp.errors import DataError, HParamsError, PolyampError
 from polyamp.hparams import MelodicHParams
 from polyamp.notes import Notes
 
@@ -56,15 +58,23 @@ def build(directory: str | Path, examples: Iterable[Example], front_end: Callabl
         directory: Where to keep it; made complete under another name, then renamed.
         examples: Read only when there is no cache yet.
         front_end: Audio `[samples]` to spectrogram `[time, bins]`.
+
+    Raises:
+        DataError: There are no examples.
+        PolyampError: The directory cannot be written.
     """
     directory = Path(directory)
     if not (directory / _INDEX).is_file():
         unfinished = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
         try:
+            unfinished.mkdir(parents=True)
             _fill(unfinished, examples, front_end)
             os.replace(unfinished, directory)
+        except OSError as error:
+            if not (directory / _INDEX).is_file():  # Else another process has made it meanwhile.
+                reason = error.strerror or error
+                raise PolyampError(f"{directory}: cannot be written ({reason}); choose another --cache_dir.") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return _open(directory)
@@ -82,14 +92,15 @@ def _fill(directory: Path, examples: Iterable[Example], front_end: Callable[[np.
             all_notes.append(example.notes)
             if len(lengths) % 100 == 0:
                 logging.info("Cached the spectrograms of %d examples.", len(lengths))
+    if not lengths:
+        raise DataError("no readable example in the TFRecord files; make them with scripts/create_tfrecords.py.")
     frames = int(np.sum(lengths))
-    if frames:
-        spectra = np.lib.format.open_memmap(directory / _SPECTRUM, "w+", np.float16, (frames, bins))
-        spectra[:] = np.memmap(raw, np.float16, "r", shape=(frames, bins))
-        spectra.flush()
+    spectra = np.lib.format.open_memmap(directory / _SPECTRUM, "w+", np.float16, (frames, bins))
+    spectra[:] = np.memmap(raw, np.float16, "r", shape=(frames, bins))
+    spectra.flush()
     raw.unlink()
     fields = [field.name for field in dataclasses.fields(Notes)]
-    columns: dict[str, Any] = {name: np.concatenate([getattr(n, name) for n in all_notes] or [np.zeros(0)]) for name in fields}
+    columns: dict[str, Any] = {name: np.concatenate([getattr(n, name) for n in all_notes]) for name in fields}
     np.savez(
         directory / _INDEX,
         first_frame=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -130,11 +141,18 @@ def batch(cache: SpectrumCache, hparams: MelodicHParams, seed: int, step: int) -
 
 
 def batches(cache: SpectrumCache, hparams: MelodicHParams, seed: int, first_step: int = 0) -> Iterator[Batch]:
-    """Batches without end, from `first_step` on."""
-    step = first_step
-    while True:
-        yield batch(cache, hparams, seed, step)
-        step += 1
+    """Batches without end, from `first_step` on; `HParamsError`, at once, as `check_augmentation`."""
+    check_augmentation(hparams)
+    return (batch(cache, hparams, seed, step) for step in itertools.count(first_step))
+
+
+def check_augmentation(hparams: MelodicHParams) -> None:
+    """Raises `HParamsError` if these settings augment spectrograms that `spectral_augmentation` does not know."""
+    if hparams.augment_probability and hparams.spec_type != "log_frequency":
+        raise HParamsError(
+            f"augment_probability: cached spectrograms of spec_type {hparams.spec_type!r} cannot be augmented; set it to 0, or "
+            "leave out --cache_dir."
+        )
 
 
 def _crop(

@@ -5,7 +5,8 @@ import pytest
 
 from polyamp import hparams, notes
 from polyamp.data import cache
-from polyamp.data.records import Example
+from polyamp.data.example import Example
+from polyamp.errors import DataError, HParamsError, PolyampError
 from polyamp.notes import Notes
 
 HOP = 512
@@ -62,6 +63,30 @@ def test_an_interrupted_build_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         cache.build(tmp_path / "c", interrupted(), front_end)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_examples_and_unwritable_folders_are_errors_that_leave_nothing(tmp_path):
+    with pytest.raises(DataError, match="no readable example"):
+        cache.build(tmp_path / "c", [], front_end)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(PolyampError, match="cache_dir"):
+        cache.build(tmp_path / "file" / "c", [example("a", 30, 60)], front_end)
+
+
+def test_another_process_may_be_faster(tmp_path):
+    def examples():
+        cache.build(tmp_path / "c", [example("theirs", 30, 60)], front_end)
+        yield example("ours", 40, 60)
+
+    assert len(cache.build(tmp_path / "c", examples(), front_end).spectrum) == 30
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_only_spectrograms_that_are_understood_are_augmented(two):
+    mel = hparams.resolve("MELODIC", None, {"spec_type": "mel", "augment_probability": 0.5})
+    with pytest.raises(HParamsError, match="augment_probability.*'mel'"):
+        cache.batches(two, mel, seed=0)
 
 
 def test_key_changes_with_files_and_settings(tmp_path):
