@@ -111,17 +111,10 @@ def assess_melodic(loaded_model: "Loaded", hparams: MelodicHParams, example: "Ex
     for name in ("frame", "onset", "offset"):
         threshold = getattr(hparams, f"predict_{name}_threshold") or 0.5
         scores |= metrics.roll_metrics(labels[name] > 0.5, np.asarray(rolls[name]) > threshold, name)
-    reference = _found_in(example)
+    reference = example.begun
     estimate = notes.from_rolls(rolls, hparams)
     scores |= metrics.note_metrics(reference, estimate) | metrics.note_frame_metrics(reference, estimate)
     return Assessment(scores, reference, estimate)
-
-
-def _found_in(example: "Example") -> Notes:
-    """The example's notes with an onset in it, cut at its end."""
-    inside = notes.crop(example.notes, 0.0, example.duration, clip=False)
-    inside = inside[inside.onset >= 0]
-    return dataclasses.replace(inside, offset=np.minimum(inside.offset, example.duration))
 
 
 def table(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) -> str:

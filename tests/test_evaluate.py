@@ -9,6 +9,7 @@ import pytest
 
 from polyamp import evaluate as evaluation
 from polyamp import notes
+from polyamp.data.example import Example
 from polyamp.errors import DataError, PolyampError
 from polyamp.hparams import MelodicHParams
 from polyamp.metrics import roll_metrics
@@ -41,7 +42,7 @@ def example(played, name="piece/1.wav", truth=TRUTH, seconds=4):
     rolls = notes.to_rolls(played, 32 * seconds, HPARAMS)
     audio = np.zeros(16_000 * seconds, np.float32)
     audio[::HOP] = np.maximum(rolls["onset"] * 0.9, rolls["frame"] * 0.5)[:, 39]
-    return types.SimpleNamespace(id=name, audio=audio, notes=truth, duration=float(seconds))
+    return Example(name, audio, truth, (0, 127))
 
 
 def test_perfect_and_partial_transcriptions(tmp_path):

@@ -4,6 +4,7 @@ import mido
 import numpy as np
 import pretty_midi
 import pytest
+from note_seq import midi_io
 
 from polyamp import notes
 from polyamp.errors import DataError, PolyampError
@@ -101,3 +102,13 @@ def test_what_is_not_midi_is_named(tmp_path, content):
     for name in ("bad.mid", "missing.mid"):
         with pytest.raises(DataError, match=name):
             notes.read_midi(tmp_path / name)
+
+
+def test_an_impossible_note_in_a_file_names_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "bad.mid"
+    notes.write_midi(some_notes(3), path)
+    sequence = notes.to_sequence(some_notes(3))
+    sequence.notes[1].pitch = 200
+    monkeypatch.setattr(midi_io, "midi_to_note_sequence", lambda data: sequence)
+    with pytest.raises(DataError, match=r"bad\.mid: note 2 has pitch 200"):
+        notes.read_midi(path)

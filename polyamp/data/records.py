@@ -76,9 +76,9 @@ def parse(serialized: bytes) -> Example:
         raise DataError("is not an onsets-and-frames example (id, sequence, audio, velocity_range)") from error
     try:
         audio = reading.decode_wav(values["audio"], "its audio")
-    except AudioError as error:
-        raise DataError(str(error).rstrip(".")) from error
-    found = notes.from_sequence(sequence)
+        found = notes.from_sequence(sequence)
+    except (AudioError, DataError) as error:
+        raise DataError("cannot be used: " + str(error).rstrip(".")) from error
     before, after = (np.array(features[name].float_list.value) for name in ("seconds_before", "seconds_after"))
     if len(before) or len(after):
         found = _uncut(found, before, after)

@@ -71,7 +71,7 @@ def read_midi(path: str | os.PathLike, apply_sustain: bool = True, use_drums: bo
     """The notes of a MIDI file; see `from_sequence`.
 
     Raises:
-        DataError: The file cannot be read or is not MIDI.
+        DataError: The file cannot be read, is not MIDI or holds an impossible note; names the file.
     """
     from note_seq import midi_io
 
@@ -81,7 +81,10 @@ def read_midi(path: str | os.PathLike, apply_sustain: bool = True, use_drums: bo
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     except midi_io.MIDIConversionError as error:
         raise DataError(f"{path}: is not a usable MIDI file ({error}).") from error
-    return from_sequence(sequence, apply_sustain, use_drums)
+    try:
+        return from_sequence(sequence, apply_sustain, use_drums)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def read_tsv(path: str | os.PathLike) -> Notes:
