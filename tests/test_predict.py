@@ -134,6 +134,20 @@ def test_a_keras_model_gives_the_same_rolls_at_all_window_sizes():
         np.testing.assert_allclose(other["onset"], rolls[0]["onset"], atol=1e-6)
 
 
+def test_a_pitch_shared_model_does_not_depend_on_window_borders():
+    settings = hparams.resolve("MELODIC", "tiny")  # Sees 4 frames to each side, and half a second with its spectrogram.
+    model = models.build("MELODIC", settings)
+    clip = _noise(16_000 * 9) * 10
+    rolls = [
+        predict.predict_rolls(model, [clip], dataclasses.replace(settings, predict_window_seconds=window))
+        for window in (2.0, 3.1, 30.0)
+    ]
+    for name in rolls[0]:
+        assert rolls[0][name].std() > 1e-4
+        for other in rolls[1:]:
+            np.testing.assert_allclose(other[name], rolls[0][name], atol=1e-5)
+
+
 def test_a_model_with_another_number_of_frames_is_refused():
     class Short(FakeModel):
         def predict_on_batch(self, audio):

@@ -91,11 +91,18 @@ def test_a_recording_that_cannot_be_read_leaves_no_files(tmp_path: Path):
 
 
 def test_help_and_flag_errors_answer_at_once():
-    start = time.monotonic()
-    shown = _run("--help")
-    missing = _run("--dataset=folder")
-    wrong = _run("--dataset=nonsense", "--input_dir=.", "--output_dir=.")
-    assert time.monotonic() - start < 4.5
+    def best_of_three(*flags: str) -> subprocess.CompletedProcess[str]:  # Since other tests may be running.
+        times = []
+        while not times or (min(times) >= 1.5 and len(times) < 3):
+            start = time.monotonic()
+            done = _run(*flags)
+            times.append(time.monotonic() - start)
+        assert min(times) < 1.5
+        return done
+
+    shown = best_of_three("--help")
+    missing = best_of_three("--dataset=folder")
+    wrong = best_of_three("--dataset=nonsense", "--input_dir=.", "--output_dir=.")
     assert "--max_length" in shown.stdout and "test" in shown.stdout
     assert missing.returncode != 0 and "--input_dir" in missing.stderr
     assert wrong.returncode != 0 and "maps" in wrong.stderr
