@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 from absl import logging
 
 from polyamp import checkpoint, metrics, notes
@@ -57,11 +59,10 @@ def stop_on_signals(progress: Progress) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def tensorboard(directory: Path) -> list[keras.callbacks.Callback]:
-    """TensorBoard scalars under `directory`; its writer needs the TensorFlow backend."""
-    if keras.backend.backend() != "tensorflow":
-        return []
-    return [keras.callbacks.TensorBoard(str(directory / "tensorboard"), update_freq=_LOG_EVERY, write_graph=False)]
+def _is_chief() -> bool:
+    """Whether this process is the one that writes; of the workers of a `multi_worker` run only the first."""
+    task = json.loads(os.environ.get("TF_CONFIG") or "{}").get("task", {})
+    return task.get("type", "chief") == "chief" or (task["type"] == "worker" and task.get("index", 0) == 0)
 
 
 class StepCounter(keras.callbacks.Callback):
@@ -100,6 +101,7 @@ class Saver(keras.callbacks.Callback):
         self._progress, self._hparams, self._keep = progress, hparams, keep
         self._validation_paths = list(validation_paths)
         self._started = time.monotonic()
+        self._summaries = tf.summary.create_file_writer(str(directory / "tensorboard"))
 
     def on_train_batch_end(self, batch, logs=None):
         if self._progress.step % _LOG_EVERY == 0:
@@ -116,11 +118,13 @@ class Saver(keras.callbacks.Callback):
             self._progress.best = max(self._progress.best, scores["note_onset_f1"])
             self._log({f"val_{name}": value for name, value in scores.items()})
             logging.info("Step %d: validation note onset F1 %.4f.", self._progress.step, scores["note_onset_f1"])
-        self._save(checkpoint.step_path(self._directory, self._progress.step))
-        if is_best:
+        if not _is_chief():
+            return
+        if is_best:  # First, since the numbered one says that it is there.
             self._save(self._directory / checkpoint.BEST_FILE)
+        self._save(checkpoint.step_path(self._directory, self._progress.step))
         for old in checkpoint.numbered(self._directory)[: -self._keep]:
-            old.unlink()
+            old.unlink(missing_ok=True)
 
     def _save(self, path: Path) -> None:
         meta = {"step": self._progress.step, "seed": self._progress.seed, "best": self._progress.best}
@@ -135,7 +139,14 @@ class Saver(keras.callbacks.Callback):
         return metrics.aggregate(scores)
 
     def _log(self, values: dict[str, float]) -> None:
+        """Adds a line to the log and points to the TensorBoard curves, at the step counted over all runs."""
         line = {"step": self._progress.step, "seconds": round(time.monotonic() - self._started, 1)}
         line |= {name: float(value) for name, value in values.items()}
+        if not _is_chief():
+            return
         with (self._directory / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        with self._summaries.as_default(self._progress.step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._summaries.flush()

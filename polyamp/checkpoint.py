@@ -96,7 +96,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return arrays, json.loads(str(arrays.pop(_META)))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint.") from error
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint, perhaps truncated ({error}); use another one.") from error
 
 
@@ -145,12 +145,22 @@ def find(model_dir: str | Path, model_type: str, load_id: str = "*") -> Path:
     exact = root / f"{load_id.removesuffix('.npz')}.npz"
     if load_id and "*" not in load_id and exact.is_file():
         return exact
-    latest = [numbered(directory)[-1] for directory in sorted(root.glob(load_id or "*")) if numbered(directory)]
+    latest = latest_of_each(root, load_id or "*")
     if latest:
-        return max(latest, key=lambda path: path.stat().st_mtime)
-    ids = sorted(path.name for path in root.glob("*") if numbered(path))
+        return latest[0]
+    ids = sorted(path.parent.name for path in latest_of_each(root))
     known = f"ids there: {', '.join(ids)}" if ids else f"no {model_type} checkpoint at all is there"
     raise CheckpointError(f"{root}: no checkpoint for --load_id={load_id}; {known}. Train one, or check --model_dir.")
+
+
+def latest_of_each(root: Path, pattern: str = "*") -> list[Path]:
+    """The latest checkpoint of every id below `root` whose name matches `pattern`, the most recently written first."""
+    try:
+        directories = [directory for directory in root.glob(pattern) if directory.is_dir()]
+    except (NotImplementedError, ValueError) as error:
+        raise CheckpointError(f"--load_id={pattern}: must be an id or a pattern below {root} ({error}).") from error
+    latest = [numbered(directory)[-1] for directory in directories if numbered(directory)]
+    return sorted(latest, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def load_model(

@@ -109,7 +109,7 @@ class MelodicHParams:
 
     # --- Augmentation (off by default; Hawthorne et al. 2019, appendix B) -------------------------------------------
     augment_probability: float = _probability(0.0)  # Share of the training crops that are changed at all.
-    augment_pitch_semitones: float = _field(0.1, 0.0, 12.0)  # Detuning, at most; labels stay.
+    augment_pitch_semitones: float = _field(0.1, 0.0, 12.0)  # Detuning of audio, at most; labels stay.
     augment_transpose_semitones: int = _field(0, 0, 12)  # Transposition of audio features and labels, at most.
     augment_contrast: float = _field(100.0, 0.0, 100.0)
     augment_eq_db: float = _field(10.0, 0.0, 30.0)

@@ -14,7 +14,7 @@ from polyamp import callbacks, checkpoint, models
 from polyamp import hparams as hparams_lib
 from polyamp.atomic import replacing
 from polyamp.data import cache, pipeline, records
-from polyamp.errors import PolyampError
+from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import MelodicHParams
 
 
@@ -90,18 +90,35 @@ def _start(
         meta = checkpoint.restore(own[-1], model, optimizer)
         logging.info("Going on from %s.", own[-1])
         return callbacks.Progress(step=int(meta["step"]), seed=int(meta["seed"]), best=float(meta["best"]))
-    model_dir, model_type = directory.parent.parent, directory.parent.name
-    anything = any(checkpoint.numbered(path) for path in directory.parent.iterdir())
-    if load_id and (load_id != "*" or anything):
-        path = checkpoint.find(model_dir, model_type, load_id)
-        stored = hparams_lib.from_json(model_type, path.parent / checkpoint.HPARAMS_FILE)
-        given = hparams_lib.from_json(model_type, directory / checkpoint.HPARAMS_FILE)
-        checkpoint.require_same_structure(stored, given, path)
+    path = _to_start_from(directory, load_id)
+    if path:
         checkpoint.restore(path, model)
         logging.warning("Starting from the weights of %s; give --load_id= (empty) to start from random ones.", path)
     else:
         logging.info("Starting from random weights.")
     return callbacks.Progress(step=0, seed=seed, best=-1.0)
+
+
+def _to_start_from(directory: Path, load_id: str) -> Path | None:
+    """The checkpoint whose weights a new run in `directory` takes over: the one that `load_id` means, which must fit; for `*`
+    the most recent one that does, if any; for an empty `load_id` none."""
+    model_type = directory.parent.name
+    wanted = hparams_lib.structure(hparams_lib.from_json(model_type, directory / checkpoint.HPARAMS_FILE))
+
+    def differs(path: Path) -> list[str]:
+        stored = hparams_lib.structure(hparams_lib.from_json(model_type, path.parent / checkpoint.HPARAMS_FILE))
+        return [name for name in wanted if stored[name] != wanted[name]]
+
+    if load_id == "*":
+        return next((path for path in checkpoint.latest_of_each(directory.parent) if not differs(path)), None)
+    if not load_id:
+        return None
+    path = checkpoint.find(directory.parent.parent, model_type, load_id)
+    if differs(path):
+        raise HParamsError(
+            f"--load_id={load_id}: {path} was trained with another {', '.join(differs(path))}; its weights don't fit."
+        )
+    return path
 
 
 def _batches(
@@ -111,6 +128,7 @@ def _batches(
     if cache_dir is None:
         # A resumed run draws new crops instead of reading its way to where it was.
         return pipeline.training_dataset(examples_path, hparams, progress.seed + progress.step)
+    cache.check_augmentation(hparams)  # Before the spectrograms are computed.
     front_end = model.get_layer("spectrogram")
     paths = records.expand_paths(examples_path)
     directory = Path(cache_dir) / cache.cache_key(paths, front_end.get_config())
@@ -133,9 +151,9 @@ def train(
     load_full: bool = False,
     nsynth_examples_path: str | None = None,
     dataset_type: str | None = None,
-    num_steps: int = 10_000,
-    checkpoint_interval: int = 1000,
-    keep_checkpoint_max: int = 5,
+    num_steps: int,
+    checkpoint_interval: int,
+    keep_checkpoint_max: int = 3,
     validation_examples_path: str | None = None,
     cache_dir: str | None = None,
     seed: int = 0,
@@ -195,7 +213,7 @@ def train(
             epochs=progress.step // checkpoint_interval + math.ceil((num_steps - progress.step) / checkpoint_interval),
             initial_epoch=progress.step // checkpoint_interval,
             shuffle=False,  # The batches come shuffled.
-            callbacks=[callbacks.StepCounter(progress, num_steps), *callbacks.tensorboard(directory), saver],
+            callbacks=[callbacks.StepCounter(progress, num_steps), saver],
             verbose=1 if sys.stdout.isatty() else 2,  # A progress bar on a terminal, a line per interval in a log.
         )
     return checkpoint.numbered(directory)[-1]

@@ -1,6 +1,5 @@
 """The decoder, against note-seq for the published semantics and by hand for what goes beyond."""
 
-import time
 
 import numpy as np
 import pytest
@@ -217,10 +216,8 @@ class TestTimes:
 
 
 @pytest.mark.parametrize("peaks", [False, True])
-def test_ten_dense_minutes_take_a_moment(peaks):
+def test_every_frame_may_hold_onsets(peaks):
     rng = np.random.default_rng(0)
     rolls = {name: rng.random((18_751, 88), np.float32) for name in ("onset", "offset", "frame", "velocity")}
-    started = time.perf_counter()
     decoded = notes.from_rolls(rolls, MelodicHParams(onset_peak_picking=peaks, onset_refinement=peaks))
     assert len(decoded) > 300_000
-    assert time.perf_counter() - started < 1.5  # About 0.2 s; a shared machine may be slow.

@@ -130,7 +130,7 @@ def test_other_dimensions_are_refused_before_anything_is_overwritten(run):
         run(hparams={"channels": 4}, num_steps=4)
     assert json.loads((path.parent / "hparams.json").read_text())["channels"] == 8
     with pytest.raises(HParamsError, match="channels"):
-        run(hparams={"channels": 4}, model_id="b")
+        run(hparams={"channels": 4}, model_id="b", load_id="a")
     with pytest.raises(CheckpointError, match="nowhere"):
         run(model_id="c", load_id="nowhere")
 
@@ -188,6 +188,20 @@ def test_validation_keeps_the_best(run, data):
     best = max(scores, key=lambda line: line["val_note_onset_f1"])
     _, meta = checkpoint.read(path.parent / checkpoint.BEST_FILE)
     assert meta["best"] == pytest.approx(best["val_note_onset_f1"])
+
+
+def test_a_recent_checkpoint_that_does_not_fit_is_passed_over_and_one_that_does_is_taken(run):
+    fits = run()
+    run(model_id="other", hparams={"channels": 4})
+    taken = run(model_id="b", hparams={"learning_rate": 0.0})
+    for name in {name for name in weights_of(fits) if "moving" not in name}:
+        np.testing.assert_array_equal(weights_of(fits)[name], weights_of(taken)[name])
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_trains_under_a_distribution_strategy(run, cached):
+    path = run(strategy="mirrored", **({} if cached else {"cache_dir": None}))
+    assert checkpoint.read(path)[1]["step"] == 2
 
 
 def test_trains_from_audio_without_a_cache(run):
