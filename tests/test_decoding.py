@@ -1,6 +1,5 @@
 """The decoder, against note-seq for the published semantics and by hand for what goes beyond."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

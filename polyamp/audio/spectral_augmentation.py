@@ -54,7 +54,7 @@ def _equalizer(num_bins: int, most_db: float, rng: np.random.Generator) -> np.nd
 
 
 def _room(power: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> np.ndarray:
-    """Adds an exponentially decaying diffuse tail: reverberation time 0.2 to 1.2 s, amplitude up to `augment_reverb` percent."""
+    """Adds an exponentially decaying tail: reverberation time 0.2 to 1.2 s, amplitude up to `augment_reverb` percent."""
     level = rng.uniform(0, hparams.augment_reverb / 100) ** 2  # Power; small rooms are more common than cathedrals.
     decay = 10.0 ** (-6.0 / (rng.uniform(0.2, 1.2) * hparams.frames_per_second))  # Per frame: 60 dB in that time.
     tail = signal.lfilter([0.0, level * (1 - decay)], [1.0, -decay], power, axis=0)
@@ -62,7 +62,7 @@ def _room(power: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) 
 
 
 def _noise(shape: tuple[int, ...], most: float, rng: np.random.Generator) -> np.ndarray:
-    """Power `[time, bins]` of steady noise, about equal in every octave; amplitude up to `most` (often far less) of full scale."""
+    """Power `[time, bins]` of noise, about equal in every octave; amplitude up to `most` (often far less) of full scale."""
     amplitude = most * 10.0 ** rng.uniform(-3, 0)
     tilt = 10.0 ** (rng.uniform(-6, 6) * np.linspace(-1, 1, shape[1]) / 10)
     return amplitude**2 / shape[1] * tilt * rng.exponential(size=shape)  # The power of Gaussian noise is distributed so.
