@@ -1,8 +1,30 @@
-"""The one place that starts Keras and its backend, so that a program's first lines on stderr are its own."""
+"""How programs start: Keras and its backend without their own messages, and scripts whose errors are one line."""
 
 import importlib
 import os
 import sys
+from collections.abc import Callable, Sequence
+
+from absl import app
+
+from polyamp.errors import PolyampError
+
+
+def run_script(argv: Sequence[str], run: Callable[[], None]) -> int:
+    """Runs a script all of whose settings are flags, and returns its exit status.
+
+    Args:
+        argv: What the flags left over; only the program's name may be.
+        run: Does the work. A `PolyampError` from it becomes one line on stderr and status 1.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags.")
+    try:
+        run()
+    except PolyampError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
 
 
 def start_keras() -> None:

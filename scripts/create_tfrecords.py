@@ -52,17 +52,10 @@ _MAX_WORKERS = 8  # Recordings that are in memory at the same time.
 
 def main(argv: Sequence[str]) -> int:
     """Writes the splits that the flags ask for; 1 with one line on stderr if they cannot be."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags.")
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp.errors import PolyampError
+    from polyamp import startup
 
-    try:
-        _run()
-    except PolyampError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return startup.run_script(argv, _run)
 
 
 def _run() -> None:

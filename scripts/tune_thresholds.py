@@ -43,17 +43,10 @@ _LEAST_GAIN = 0.001  # Of the merit; a smaller one on a few pieces is chance, an
 
 def main(argv: Sequence[str]) -> int:
     """Prints the best settings found; 1 with one line on stderr for bad input."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags.")
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp.errors import PolyampError
+    from polyamp import startup
 
-    try:
-        _tune()
-    except PolyampError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return startup.run_script(argv, _tune)
 
 
 def _tune() -> None:
