@@ -32,6 +32,7 @@ setup(
         "mir_eval",
         "note-seq==0.0.5",
         "numpy>=1.26",
+        "pyyaml",
         "scipy",
         "soundfile",
         "soxr",

@@ -103,10 +103,14 @@ class Saver(keras.callbacks.Callback):
         self._started = time.monotonic()
         self._summaries = tf.summary.create_file_writer(str(directory / "tensorboard"))
 
+    def on_train_batch_begin(self, batch, logs=None):
+        # So that each line is the mean since the last one. Not when the line is written: Keras still prints the values.
+        if self._progress.step % _LOG_EVERY == 0:
+            self.model.reset_metrics()
+
     def on_train_batch_end(self, batch, logs=None):
         if self._progress.step % _LOG_EVERY == 0:
             self._log(logs or {})
-            self.model.reset_metrics()  # So that the next line is the mean since this one.
 
     def on_epoch_end(self, epoch, logs=None):
         if self._progress.step % _LOG_EVERY:

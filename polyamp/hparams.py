@@ -108,7 +108,7 @@ class MelodicHParams:
     jit_compile: bool = _field(False)
 
     # --- Augmentation (off by default; Hawthorne et al. 2019, appendix B) -------------------------------------------
-    augment_probability: float = _probability(0.0)  # Share of the training crops that are changed at all.
+    augment_probability: float = _probability(0.0)  # Share of the training crops disturbed; above 0 all crops change level.
     augment_pitch_semitones: float = _field(0.1, 0.0, 12.0)  # Detuning of audio, at most; labels stay.
     augment_transpose_semitones: int = _field(0, 0, 12)  # Transposition of audio features and labels, at most.
     augment_contrast: float = _field(100.0, 0.0, 100.0)

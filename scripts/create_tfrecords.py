@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 _DATASET = flags.DEFINE_enum(
     "dataset",
     None,
-    ["maps", "maestro", "folder"],
-    "What is in --input_dir: MAPS, MAESTRO (v1 to v3), or a folder of audio files with MIDI or tsv files (onset, offset, "
-    "pitch, velocity) of the same names; subfolders named train, validation and test say the split there.",
+    ["maps", "maestro", "slakh", "folder"],
+    "What is in --input_dir: MAPS, MAESTRO (v1 to v3), Slakh (or what render_midi.py made), or a folder of audio files with "
+    "MIDI or tsv files (onset, offset, pitch, velocity) of the same names; subfolders named train, validation and test say "
+    "the split there.",
     required=True,
 )
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of the data set, as distributed.", required=True)

@@ -20,7 +20,7 @@ _REVERB_PREDELAY = _RATE // 50  # Samples before the tail sets in.
 
 
 def augment(audio: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> np.ndarray:
-    """Changes a training crop with probability `hparams.augment_probability`, else returns it as it is.
+    """Changes a training crop with probability `hparams.augment_probability`, else only its level; not at all for 0.
 
     Args:
         audio: float32 [samples] in [-1, 1] at 16 kHz; not changed.
@@ -30,9 +30,17 @@ def augment(audio: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator
     Returns:
         float32 [samples] in [-1, 1]. No onset has moved by more than 1 ms, while `augment_pitch_semitones` is at most 0.1.
     """
-    if not len(audio) or rng.random() >= hparams.augment_probability:
+    if not len(audio) or not hparams.augment_probability:
         return audio
     samples = audio.astype(np.float64)
+    if rng.random() < hparams.augment_probability:
+        samples = _disturb(samples, hparams, rng)
+    samples *= 10.0 ** (rng.uniform(-hparams.augment_gain_db, hparams.augment_gain_db) / 20.0)
+    return (samples / max(1.0, np.abs(samples).max())).astype(np.float32)  # Turned down rather than clipped.
+
+
+def _disturb(samples: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> np.ndarray:
+    """Everything but the gain, float64 [samples]."""
     if hparams.augment_noise:
         samples += rng.uniform(0.0, hparams.augment_noise) * pink_noise(len(samples), rng)
     if hparams.augment_pitch_semitones:
@@ -46,8 +54,7 @@ def augment(audio: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator
             samples = equalize(samples, frequency, rng.uniform(-hparams.augment_eq_db, hparams.augment_eq_db / 2))
     if hparams.augment_reverb:
         samples = reverberate(samples, rng.uniform(0.0, hparams.augment_reverb), rng)
-    samples *= 10.0 ** (rng.uniform(-hparams.augment_gain_db, hparams.augment_gain_db) / 20.0)
-    return (samples / max(1.0, np.abs(samples).max())).astype(np.float32)  # Turned down rather than clipped.
+    return samples
 
 
 def pink_noise(length: int, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ from polyamp.hparams import MelodicHParams
 
 
 def augment(spectrum: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Disturbs one crop.
+    """Changes the level of one crop, and with probability `hparams.augment_probability` disturbs it otherwise, too.
 
     Args:
         spectrum: `[time, 294]` as `LogFrequencySpectrogram` gives it.
@@ -21,13 +21,14 @@ def augment(spectrum: np.ndarray, hparams: MelodicHParams, rng: np.random.Genera
     Returns:
         The new spectrogram, float32 of the same shape, and the semitones by which it was transposed (labels must follow).
     """
-    power = expand(spectrum)
+    power = expand(spectrum) * 10.0 ** (rng.uniform(-1, 1) * hparams.augment_gain_db / 10)
+    if rng.random() >= hparams.augment_probability:
+        return compress(power).astype(np.float32), 0
     semitones = int(rng.integers(-hparams.augment_transpose_semitones, hparams.augment_transpose_semitones + 1))
     power = _transpose(power, semitones * BINS_PER_SEMITONE)
     power = power * _equalizer(power.shape[1], hparams.augment_eq_db, rng)
     power = _room(power, hparams, rng)
     power = power + _noise(power.shape, hparams.augment_noise, rng)
-    power = power * 10.0 ** (rng.uniform(-1, 1) * hparams.augment_gain_db / 10)
     return compress(power).astype(np.float32), semitones
 
 

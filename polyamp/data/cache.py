@@ -166,7 +166,7 @@ def _crop(
     spectrum[:length] = cache.spectrum[first + start : first + start + length]
     seconds = 1.0 / hparams.frames_per_second
     of_crop = notes.crop(cache.notes[example], start * seconds, (start + frames) * seconds, clip=False)
-    if rng.random() < hparams.augment_probability:
+    if hparams.augment_probability:
         spectrum, semitones = spectral_augmentation.augment(spectrum, hparams, rng)
         of_crop = dataclasses.replace(of_crop, pitch=of_crop.pitch + semitones)
     rolls = notes.to_rolls(of_crop, frames, hparams, total_time=(end - first - start) * seconds)

@@ -13,7 +13,7 @@ from absl import logging
 
 from polyamp import constants, notes
 from polyamp.audio import reading
-from polyamp.data import segments
+from polyamp.data import segments, slakh
 from polyamp.data.example import Example
 from polyamp.errors import DataError
 from polyamp.notes import Notes
@@ -36,7 +36,7 @@ class Recording:
         id: Unique within the data set.
         split: "train", "validation" or "test".
         audio: The audio file.
-        labels: The file with its notes: .tsv, .mid, .midi, or .txt as in MAPS.
+        labels: The file with its notes: .tsv, .mid, .midi, .txt as in MAPS, or the metadata.yaml of a Slakh track.
     """
 
     id: str
@@ -49,7 +49,7 @@ def find(dataset: str, input_dir: str | Path) -> list[Recording]:
     """All recordings of a data set.
 
     Args:
-        dataset: "maps", "maestro" or "folder".
+        dataset: One of `DATASETS`.
         input_dir: Its folder, as distributed.
 
     Returns:
@@ -110,6 +110,8 @@ def examples(recording: Recording, min_length: float, max_length: float) -> list
 
 
 def _read_labels(path: Path) -> Notes:
+    if path.name == slakh.METADATA:
+        return slakh.read_notes(path)
     suffix = path.suffix.lower()
     if suffix == ".tsv":
         return notes.read_tsv(path)
@@ -241,8 +243,17 @@ def _find_folder(folder: Path) -> list[Recording]:
     ]
 
 
+def _find_slakh(folder: Path) -> list[Recording]:
+    """Slakh2100, BabySlakh or what scripts/render_midi.py makes; without folders that say the split all is "train"."""
+    return [
+        Recording(mix.parent.relative_to(folder).as_posix(), _split_of_folder(mix, folder) or "train", mix, metadata)
+        for mix, metadata in slakh.find_tracks(folder)
+    ]
+
+
 DATASETS: dict[str, Callable[[Path], list[Recording]]] = {
     "maps": _find_maps,
     "maestro": _find_maestro,
     "folder": _find_folder,
+    "slakh": _find_slakh,
 }

@@ -16,10 +16,25 @@ from polyamp.models.layers import HarmonicStack, IntervalDense, PitchBias
 _PRIOR_LOGIT = {"onset": -4.0, "offset": -4.0, "frame": -2.5, "velocity": 0.0}
 
 
+def _small() -> keras.initializers.Initializer:
+    """Weights a third as strong as Keras draws them for these layers, as PyTorch does.
+
+    Batch normalisation makes the size of convolution weights irrelevant to the output, but a step of Adam changes small ones
+    by more: from Keras' own start the network learned a third slower (polyamp/checkpoints/README.md).
+    """
+    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
+
 def residual_block(inputs: keras.KerasTensor, dilation: int, name: str) -> keras.KerasTensor:
     """3 x 3 convolution (dilated in time), batch normalisation, ReLU, added to its input. `[batch, time, 88, channels]`."""
     outputs = layers.Conv2D(
-        inputs.shape[-1], 3, padding="same", dilation_rate=(dilation, 1), use_bias=False, name=f"{name}_conv"
+        inputs.shape[-1],
+        3,
+        padding="same",
+        dilation_rate=(dilation, 1),
+        use_bias=False,
+        kernel_initializer=_small(),
+        name=f"{name}_conv",
     )(inputs)
     outputs = layers.BatchNormalization(name=f"{name}_norm")(outputs)
     outputs = layers.ReLU(name=f"{name}_relu")(outputs)
@@ -28,7 +43,7 @@ def residual_block(inputs: keras.KerasTensor, dilation: int, name: str) -> keras
 
 def mixing_block(inputs: keras.KerasTensor, channels: int, intervals: tuple[int, ...], name: str) -> keras.KerasTensor:
     """Reduces the channels, gathers them over musical intervals and adds what they say. `[batch, time, 88, channels]`."""
-    outputs = layers.Dense(channels, activation="relu", name=f"{name}_reduce")(inputs)
+    outputs = layers.Dense(channels, activation="relu", kernel_initializer=_small(), name=f"{name}_reduce")(inputs)
     outputs = IntervalDense(channels, intervals, name=f"{name}_gather")(outputs)
     outputs = layers.ReLU(name=f"{name}_relu")(outputs)
     outputs = layers.Dense(inputs.shape[-1], kernel_initializer="zeros", name=f"{name}_expand")(outputs)  # Starts as identity.
@@ -39,7 +54,7 @@ def build_network(hparams: MelodicHParams) -> keras.Model:
     """Log-frequency spectrum `[batch, time, 294]` to a dict of probabilities, each `[batch, time, 88]` float32."""
     spectrum = keras.Input((None, NUM_BINS), dtype="float32", name="spectrum")
     x = HarmonicStack(hparams.harmonics, name="harmonics")(spectrum)  # [batch, time, pitch, harmonic]
-    x = layers.Conv2D(hparams.channels, 3, padding="same", use_bias=False, name="stem_conv")(x)
+    x = layers.Conv2D(hparams.channels, 3, padding="same", use_bias=False, kernel_initializer=_small(), name="stem_conv")(x)
     x = PitchBias(name="stem_pitch_bias")(x)
     x = layers.BatchNormalization(name="stem_norm")(x)
     x = layers.ReLU(name="stem_relu")(x)
@@ -47,10 +62,13 @@ def build_network(hparams: MelodicHParams) -> keras.Model:
         x = residual_block(x, dilation, f"block{number}")
         if number in hparams.mixing_after:
             x = mixing_block(x, hparams.mixing_channels, hparams.mixing_intervals, f"mixing{number}")
-    outputs = {}
-    for head in constants.ROLLS:
-        start = keras.initializers.Constant(_PRIOR_LOGIT[head])
-        logits = layers.Dense(1, bias_initializer=start, dtype="float32", name=f"{head}_logit")(x)  # [batch, time, pitch, 1]
-        rolls = layers.Reshape((-1, constants.NUM_PITCHES), name=f"{head}_roll")(logits)
-        outputs[head] = layers.Activation("sigmoid", dtype="float32", name=head)(rolls)
+    # One layer for all heads, as the features are large and four passes over them slow.
+    start = keras.initializers.Constant([_PRIOR_LOGIT[roll] for roll in constants.ROLLS])
+    heads = layers.Dense(
+        len(constants.ROLLS), kernel_initializer=_small(), bias_initializer=start, dtype="float32", name="heads"
+    )(x)  # [batch, time, pitch, roll]
+    outputs = {
+        roll: layers.Activation("sigmoid", dtype="float32", name=roll)(heads[..., index])
+        for index, roll in enumerate(constants.ROLLS)
+    }
     return keras.Model(spectrum, outputs, name="network")

@@ -54,11 +54,18 @@ def test_it_is_off_by_default():
     assert all(augmentation.augment(audio, MelodicHParams(), rng) is audio for _ in range(20))
 
 
-def test_probability_is_the_share_of_changed_crops():
+def test_probability_is_the_share_of_disturbed_crops_and_all_change_level():
     audio = np.full(100, 0.1, np.float32)
     rng = np.random.default_rng(0)
-    changed = [augmentation.augment(audio, hparams(0.35, gain_db=6.0), rng) is not audio for _ in range(2000)]
-    assert np.mean(changed) == pytest.approx(0.35, abs=0.04)
+    crops = [augmentation.augment(audio, hparams(0.35, gain_db=6.0, noise=0.1), rng) for _ in range(2000)]
+    assert np.mean([np.ptp(crop) > 1e-6 for crop in crops]) == pytest.approx(0.35, abs=0.04)
+    levels = [20 * np.log10(crop[0] / 0.1) for crop in crops if np.ptp(crop) <= 1e-6]
+    assert -6 <= min(levels) < -5 and 5 < max(levels) <= 6
+
+
+def test_probability_zero_changes_nothing():
+    audio = np.full(100, 0.1, np.float32)
+    assert augmentation.augment(audio, hparams(0.0, gain_db=6.0), np.random.default_rng(0)) is audio
 
 
 @pytest.mark.parametrize("samples", [1, 2, 100, 400, 16_000])

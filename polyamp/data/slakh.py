@@ -1,0 +1,78 @@
+"""Slakh's layout: folders `Track*` with a mix, a MIDI file per stem and metadata.yaml, as distributed or rendered here.
+
+Slakh2100 (original and redux: folders train, validation, test, and omitted, which is left out) and BabySlakh (no split).
+Manilow et al. 2019, "Cutting music source separation some Slakh".
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polyamp import constants, notes
+from polyamp.errors import DataError
+from polyamp.notes import Notes
+
+METADATA = "metadata.yaml"
+_MIXES = ("mix.flac", "mix.wav", "mix.ogg", "mix.mp3")
+_SKIPPED_FOLDERS = ("omitted",)  # Redux: tracks whose MIDI file is also another track's.
+
+
+def find_tracks(folder: Path) -> list[tuple[Path, Path]]:
+    """The mix and the metadata file of every track that has both, in any depth below `folder`.
+
+    Raises:
+        DataError: There is none.
+    """
+    tracks = []
+    for metadata in sorted(folder.rglob(METADATA)):
+        if set(metadata.relative_to(folder).parts) & set(_SKIPPED_FOLDERS):
+            continue
+        mix = next((metadata.parent / name for name in _MIXES if (metadata.parent / name).is_file()), None)
+        if mix is not None and (metadata.parent / "MIDI").is_dir():
+            tracks.append((mix, metadata))
+    if not tracks:
+        raise DataError(f"{folder}: no Slakh tracks (folders with {METADATA}, MIDI/ and mix.flac or mix.wav) in it.")
+    return tracks
+
+
+def read_notes(metadata: Path) -> Notes:
+    """The notes of all stems of a track but the drums, each with its stem's General MIDI program.
+
+    Args:
+        metadata: The track's metadata.yaml.
+
+    Raises:
+        DataError: It, or the MIDI file of a stem, cannot be read.
+    """
+    parts = []
+    for name, stem in _stems(metadata).items():
+        path = metadata.parent / "MIDI" / f"{name}.mid"
+        if stem["is_drum"] or not path.is_file():  # Some stems of Slakh have no notes and no file.
+            continue
+        of_stem = notes.read_midi(path)
+        parts.append(dataclasses.replace(of_stem, program=np.full(len(of_stem), stem["program"], np.int64)))
+    return notes.concatenate(parts)
+
+
+def _stems(metadata: Path) -> dict[str, dict[str, Any]]:
+    """Name of each stem -> "program" and "is_drum"."""
+    import yaml  # Only for this layout.
+
+    try:
+        stems = yaml.safe_load(metadata.read_text(encoding="utf-8"))["stems"]
+        # Slakh counts drums as program 128.
+        found = {
+            str(name): {
+                "is_drum": bool(stem["is_drum"]),
+                "program": constants.DEFAULT_PROGRAM if stem["is_drum"] else int(stem["program_num"]),
+            }
+            for name, stem in stems.items()
+        }
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{metadata}: is no metadata of a Slakh track (stems with program_num and is_drum).") from error
+    for name, stem in found.items():
+        if not 0 <= stem["program"] <= 127:
+            raise DataError(f"{metadata}: stem {name} has program_num {stem['program']}; it must be 0 to 127.")
+    return found
