@@ -20,9 +20,19 @@ from polyamp import constants
 from polyamp.errors import HParamsError
 
 
-def _field(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
-    """A dataclass field with the values that it may take: `[low, high]` (of each item, for a tuple) or one of `choices`."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "choices": tuple(choices)})
+def _field(
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] = (),
+    structural: bool = False,
+) -> Any:
+    """A dataclass field with the values that it may take: `[low, high]` or one of `choices` (of each item, for a tuple).
+
+    Weights depend on a `structural` one, as they do on all that come before `onset_length`.
+    """
+    metadata = {"low": low, "high": high, "choices": tuple(choices), "structural": structural}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _probability(default: float) -> Any:
@@ -153,16 +163,62 @@ class MelodicHParams:
 
 
 @dataclasses.dataclass(frozen=True)
-class FullHParams(MelodicHParams):
-    """Settings of the Full model: the Melodic ones and how families are trained and chosen."""
+class TimbreHParams(MelodicHParams):
+    """Settings of the Timbre model. Of the Melodic ones it uses those of training and augmentation.
 
-    multiple_instruments_threshold: float = _probability(0.5)
-    use_all_instruments: bool = _field(False)
-    family_recall_weight: float = _field(1.0, 0.0, 1000.0)
+    The defaults are the published network and loss; `configs/timbre_compact.json` is the one that ships.
+    """
+
+    timbre_architecture: str = _field("filters", choices=("filters", "harmonics"), structural=True)
+    timbre_hop_length: int = _field(256, 1, 16_384, structural=True)  # Samples.
+    # The published network, `filters`, on a constant-Q spectrogram.
+    timbre_spec_n_bins: int = _field(229, 24, 2048, structural=True)
+    timbre_bins_per_octave: int = _field(28, 12, 240, structural=True)
+    timbre_num_filters: tuple[int, ...] = _field((128, 128), 1, 4096, structural=True)
+    timbre_pool_size: tuple[int, ...] = _field((3, 2), 1, 16, structural=True)  # Time, frequency; after each block.
+    timbre_freq_sizes: tuple[int, ...] = _field((3, 7), 1, 63, structural=True)  # Of the parallel filters.
+    timbre_temporal_sizes: tuple[int, ...] = _field((1, 3, 5), 1, 63, structural=True)
+    timbre_temporal_filters: tuple[int, ...] = _field((96, 64, 32), 1, 4096, structural=True)
+    timbre_dense_units: int = _field(256, 1, 4096, structural=True)
+    timbre_gradient_exp: float = _field(8.0, 0.1, 1000.0, structural=True)  # Octaves above the note in which weights fall by e.
+    timbre_below_weight: float = _field(2e-3, 0.0, 1.0, structural=True)  # Of the frequencies below the note.
+    # The network that ships, `harmonics`: a small image of each note's own partials.
+    timbre_patch_frames: int = _field(24, 4, 512, structural=True)
+    timbre_patch_harmonics: int = _field(13, 2, 40, structural=True)
+    timbre_channels: tuple[int, ...] = _field((32, 48, 64), 1, 1024, structural=True)
+
+    # --- Training --------------------------------------------------------------------------------------------------
+    timbre_max_notes: int = _field(96, 1, 4096)  # Of a crop; of more, so many at random.
+    timbre_dropout: float = _field(0.3, 0.0, 0.95)
+    timbre_note_jitter_ms: float = _field(0.0, 0.0, 500.0)  # Standard deviation of errors put into the given onsets and offsets.
+    timbre_max_start_offset: float = _field(16_000.0, 0.0, 160_000.0)  # Samples before a note of a mix of single notes.
+    timbre_training_max_instruments: int = _field(8, 1, 64)  # Single notes in one mix.
+    timbre_gain_db: float = _field(6.0, 0.0, 60.0)  # Difference of the loudness of the single notes of a mix, at most.
+    family_loss: str = _field("log", choices=("log", "crossentropy"))
+    family_recall_weight: float = _field(1.0, 0.0, 1000.0)  # Weight of what is true, for the loss "log".
+    family_absent_weight: float = _field(1e-2, 0.0, 1.0)  # Of families that no note of the batch has, for the loss "log".
+    family_balance: float = _field(0.0, 0.0, 1.0)  # Weight of a note: how many of the batch are of its family, to minus this.
+
+    # --- Choosing families (may be changed at run time) --------------------------------------------------------------
+    family_prior_strength: float = _field(1.0, 0.0, 10.0)  # How much a piece's other notes count; 0: every note by itself.
+    family_min_share: float = _field(0.0, 0.0, 1.0)  # A family with fewer of the notes is given to the likeliest of the others.
+    present_instruments: tuple[str, ...] = _field(constants.FAMILIES, choices=constants.FAMILIES)  # No others are answered.
 
 
-HPARAMS: dict[str, type[MelodicHParams]] = {"MELODIC": MelodicHParams, "FULL": FullHParams}
-BUILT = ("MELODIC",)  # Those whose networks exist.
+@dataclasses.dataclass(frozen=True)
+class FullHParams(TimbreHParams):
+    """Settings of the Full model: those of its two parts, and how they go together."""
+
+    melodic_trainable: bool = _field(True)
+    full_max_notes: int = _field(192, 1, 4096)  # Decoded notes of a training crop; of more, the most probable.
+    instruments_loss_weight: float = _field(1.0, 0.0, 1000.0)  # Of the rolls by family.
+    family_loss_weight: float = _field(1.0, 0.0, 1000.0)  # Of the families of the true notes.
+    multiple_instruments_threshold: float = _probability(0.5)  # With the next: a note goes to all families as likely as that.
+    use_all_instruments: bool = _field(False)  # As said; otherwise a note goes to its likeliest family alone.
+
+
+HPARAMS: dict[str, type[MelodicHParams]] = {"MELODIC": MelodicHParams, "TIMBRE": TimbreHParams, "FULL": FullHParams}
+BUILT = ("MELODIC", "TIMBRE", "FULL")  # Those whose networks exist.
 
 # Published spellings that mean one of ours.
 ALIASES = {
@@ -177,7 +233,8 @@ _FIRST_FIELD_AFTER_STRUCTURE = "onset_length"
 def structure(hparams: MelodicHParams) -> dict[str, Any]:
     """The settings that trained weights depend on (spectrogram and architecture); all others may change between runs."""
     names = [field.name for field in dataclasses.fields(hparams)]
-    return {name: getattr(hparams, name) for name in names[: names.index(_FIRST_FIELD_AFTER_STRUCTURE)]}
+    marked = [field.name for field in dataclasses.fields(hparams) if field.metadata["structural"]]
+    return {name: getattr(hparams, name) for name in names[: names.index(_FIRST_FIELD_AFTER_STRUCTURE)] + marked}
 
 
 def model_hparams(model_type: str) -> type[MelodicHParams]:

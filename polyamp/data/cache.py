@@ -130,20 +130,24 @@ def batch(cache: SpectrumCache, hparams: MelodicHParams, seed: int, step: int) -
         Spectrogram `[batch, train_frames, bins]` float32, labels and sample weights as `polyamp.data.pipeline` gives them,
         each `[batch, train_frames, 88]` float32.
     """
-    rng = np.random.default_rng([seed, step])
-    lengths = np.diff(cache.first_frame)
-    chosen = rng.choice(len(cache), hparams.batch_size, p=lengths / lengths.sum())
-    crops = [_crop(cache, hparams, example, rng) for example in chosen]
-    spectrum = np.stack([crop[0] for crop in crops])
-    labels = {name: np.stack([crop[1][name] for crop in crops]) for name in constants.ROLLS}
-    weights = {name: np.stack([crop[2][name] for crop in crops]) for name in constants.ROLLS}
-    return spectrum, labels, weights
+    crops = random_crops(cache, hparams, np.random.default_rng([seed, step]))
+    labelled = [crop.labelled(hparams) for crop in crops]
+    labels = {name: np.stack([of_crop[0][name] for of_crop in labelled]) for name in constants.ROLLS}
+    weights = {name: np.stack([of_crop[1][name] for of_crop in labelled]) for name in constants.ROLLS}
+    return np.stack([crop.spectrum for crop in crops]), labels, weights
 
 
 def batches(cache: SpectrumCache, hparams: MelodicHParams, seed: int, first_step: int = 0) -> Iterator[Batch]:
     """Batches without end, from `first_step` on; `HParamsError`, at once, as `check_augmentation`."""
     check_augmentation(hparams)
     return (batch(cache, hparams, seed, step) for step in itertools.count(first_step))
+
+
+def random_crops(cache: SpectrumCache, hparams: MelodicHParams, rng: np.random.Generator) -> "list[Crop]":
+    """The crops of a batch, augmented as the settings say."""
+    lengths = np.diff(cache.first_frame)
+    chosen = rng.choice(len(cache), hparams.batch_size, p=lengths / lengths.sum())
+    return [_crop(cache, hparams, example, rng) for example in chosen]
 
 
 def check_augmentation(hparams: MelodicHParams) -> None:
@@ -155,9 +159,38 @@ def check_augmentation(hparams: MelodicHParams) -> None:
         )
 
 
-def _crop(
-    cache: SpectrumCache, hparams: MelodicHParams, example: int, rng: np.random.Generator
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """A piece of an example.
+
+    Attributes:
+        spectrum: float32 `[train_frames, bins]`; zeros after the end of a short example.
+        notes: Those that sound in it, in seconds from its start, not cut at its borders (see `notes.crop`).
+        length: Frames until the example's end or the crop's, whichever comes first.
+        total_time: Seconds from the crop's start to the example's end.
+    """
+
+    spectrum: np.ndarray
+    notes: Notes
+    length: int
+    total_time: float
+
+    def labelled(self, hparams: MelodicHParams) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Targets and sample weights, as `polyamp.data.pipeline` gives them, each `[train_frames, 88]` float32."""
+        frames = len(self.spectrum)
+        rolls = notes.to_rolls(self.notes, frames, hparams, total_time=self.total_time)
+        heard = np.zeros((frames, constants.NUM_PITCHES), np.float32)
+        heard[: self.length] = 1.0
+        weights = {
+            "onset": heard,
+            "offset": heard,
+            "frame": heard * rolls.pop("frame_weight"),
+            "velocity": heard * (rolls["velocity"] > 0),
+        }
+        return rolls, weights
+
+
+def _crop(cache: SpectrumCache, hparams: MelodicHParams, example: int, rng: np.random.Generator) -> Crop:
     frames = hparams.train_frames
     first, end = cache.first_frame[example], cache.first_frame[example + 1]
     start = int(rng.integers(0, max(1, end - first - frames + 1)))
@@ -169,13 +202,4 @@ def _crop(
     if hparams.augment_probability:
         spectrum, semitones = spectral_augmentation.augment(spectrum, hparams, rng)
         of_crop = dataclasses.replace(of_crop, pitch=of_crop.pitch + semitones)
-    rolls = notes.to_rolls(of_crop, frames, hparams, total_time=(end - first - start) * seconds)
-    heard = np.zeros((frames, constants.NUM_PITCHES), np.float32)
-    heard[:length] = 1.0
-    weights = {
-        "onset": heard,
-        "offset": heard,
-        "frame": heard * rolls.pop("frame_weight"),
-        "velocity": heard * (rolls["velocity"] > 0),
-    }
-    return spectrum, rolls, weights
+    return Crop(spectrum, of_crop, length, (end - first - start) * seconds)

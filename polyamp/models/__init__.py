@@ -5,22 +5,22 @@ from typing import Any
 import keras
 
 from polyamp.hparams import MelodicHParams, model_hparams
-from polyamp.models import melodic
+from polyamp.models import full, melodic, timbre
 
-_BUILDERS = {"MELODIC": melodic.build}
-_LOSS_ARGUMENTS = {"MELODIC": melodic.loss_arguments}
+_TYPES: dict[str, Any] = {"MELODIC": melodic, "TIMBRE": timbre, "FULL": full}
 
 
 def build(model_type: str, hparams: MelodicHParams) -> keras.Model:
     """A model with random weights: audio `[batch, samples]` (16 kHz, [-1, 1]) to a dict of probability rolls.
 
-    Its front end is the layer named "spectrogram"; all else is the nested model named "network".
+    TIMBRE and FULL take a dict of "audio" and "notes" instead (see `polyamp.models.note_layers`), and answer families as well.
+    The front end is the layer named "spectrogram"; all else is the nested model named "network".
     """
     model_hparams(model_type)  # An error for types that are not built yet.
-    return _BUILDERS[model_type](hparams)
+    return _TYPES[model_type].build(hparams)
 
 
 def loss_arguments(model_type: str, hparams: MelodicHParams) -> dict[str, Any]:
     """The arguments of `keras.Model.compile` that say what is learned: "loss" and "loss_weights"."""
     model_hparams(model_type)  # An error for types that are not built yet.
-    return _LOSS_ARGUMENTS[model_type](hparams)
+    return _TYPES[model_type].loss_arguments(hparams)

@@ -15,9 +15,13 @@ def build(hparams: MelodicHParams) -> keras.Model:
     """Audio `[batch, samples]` to "onset", "offset", "frame" and "velocity", each `[batch, 1 + samples // hop, 88]`."""
     audio = audio_input()
     spectrum = make_spectrogram(hparams, name="spectrogram")(audio)
-    network = _NETWORKS[hparams.architecture](hparams)
-    rolls = network(spectrum)
+    rolls = build_network(hparams)(spectrum)
     return keras.Model(audio, {roll: rolls[roll] for roll in constants.ROLLS}, name="melodic")
+
+
+def build_network(hparams: MelodicHParams) -> keras.Model:
+    """Spectrum `[batch, time, bins]` to the four rolls, with the network that the settings name."""
+    return _NETWORKS[hparams.architecture](hparams)
 
 
 def loss_arguments(hparams: MelodicHParams) -> dict:

@@ -1,0 +1,181 @@
+"""Layers that look at single notes: what of a spectrum or feature map belongs to each of a list of notes.
+
+Lists of notes are `[batch, notes, 3]` float32: MIDI pitch, onset and offset in seconds; a pitch of 0 is padding.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from polyamp import constants
+from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS
+
+PITCH, ONSET, OFFSET = range(3)  # Columns of a list of notes.
+_SEMITONES = NUM_BINS // BINS_PER_SEMITONE
+_ATTACK_FRAMES = 3  # From the onset on, in which a note's loudness is taken.
+_RANGE = 0.75  # Of the compressed spectrum, below the loudest partial, that a patch shows: 60 dB.
+
+
+def notes_input() -> keras.KerasTensor:
+    """The list of notes that a Timbre or Full model takes beside the audio."""
+    return keras.Input((None, 3), dtype="float32", name="notes")
+
+
+def is_note(notes):
+    """1 for notes, 0 for padding: `[batch, notes]`."""
+    return ops.cast(notes[..., PITCH] > 0, "float32")
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class NotePatches(keras.layers.Layer):
+    """A small image of each note's own partials over time, at the same place whatever the pitch.
+
+    Inputs: spectrum `[batch, time, 294]` (see `polyamp.audio.log_frequency`) and notes `[batch, notes, 3]`. Output
+    `[batch, notes, frames, harmonics, 5]`: frames from `before` ahead of the onset on; partials one octave below, then 1, 2, 3 ...
+    times the pitch. Channels: the power at each partial and 1/3 semitone below and above it, relative to the note's loudest
+    partial in its attack and 0 from 60 dB below that; how many partials of other notes lie there; and whether the note sounds.
+    Level is lost on purpose: it says nothing about the instrument. Padding gives zeros.
+    """
+
+    def __init__(self, num_frames: int, num_harmonics: int, frames_per_second: float, before: int = 2, **kwargs):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self.num_frames, self.num_harmonics, self.before = num_frames, num_harmonics, before
+        self.frames_per_second = frames_per_second
+        self._harmonics = np.array([0.5, *range(1, num_harmonics)])
+        # How a sounding note spreads over semitones; strong partials count more.
+        template = np.zeros((constants.NUM_PITCHES, _SEMITONES), np.float32)
+        self._own = np.zeros(num_harmonics, np.float32)
+        semitones = np.rint(12 * np.log2(self._harmonics)).astype(int)
+        for number, semitone in enumerate(semitones[1:], start=1):
+            pitches = np.arange(constants.NUM_PITCHES)[np.arange(constants.NUM_PITCHES) + semitone < _SEMITONES]
+            template[pitches, pitches + semitone] += number**-0.5
+            self._own[semitones == semitone] += number**-0.5
+        self._template, self._semitones = template, semitones
+
+    def call(self, spectrum, notes):
+        spectrum = ops.cast(spectrum, "float32")
+        batch, num_times = ops.shape(spectrum)[0], ops.shape(spectrum)[1]
+        pitch = ops.cast(ops.round(notes[..., PITCH]), "int32") - constants.MIN_MIDI_PITCH  # [batch, notes]
+        onset = ops.cast(ops.round(notes[..., ONSET] * self.frames_per_second), "int32")
+        frame = onset[..., None] + np.arange(-self.before, self.num_frames - self.before, dtype="int32")  # [b, n, frame]
+        inside = ops.cast((frame >= 0) & (frame < num_times), "float32") * is_note(notes)[..., None]
+        frame = ops.clip(frame, 0, num_times - 1)
+
+        offsets = np.rint(12 * BINS_PER_SEMITONE * np.log2(self._harmonics)).astype("int32")[:, None] + np.arange(3, dtype="int32")
+        bins = pitch[..., None] * BINS_PER_SEMITONE + np.ravel(offsets)  # [batch, notes, harmonic * 3]
+        power = self._gather(spectrum, frame, bins, NUM_BINS, batch)
+        power = ops.reshape(power, (batch, -1, self.num_frames, self.num_harmonics, 3))
+        attack = power[:, :, self.before : self.before + _ATTACK_FRAMES]
+        loudest = ops.max(attack, axis=(2, 3, 4), keepdims=True)
+        power = ops.relu(1.0 + (power - loudest) / _RANGE)
+
+        sounding = self._sounding(notes, num_times)  # [batch, notes, time]
+        roll = ops.matmul(ops.transpose(self._one_hot(pitch, notes), (0, 2, 1)), sounding)  # [batch, pitch, time]
+        occupied = ops.matmul(ops.transpose(roll, (0, 2, 1)), self._template)  # [batch, time, semitone]
+        others = self._gather(occupied, frame, pitch[..., None] + self._semitones, _SEMITONES, batch)  # [b, n, frame, harmonic]
+        own = ops.take_along_axis(sounding, frame, axis=2)[..., None]  # [batch, notes, frame, 1]
+        others = ops.clip(others - own * self._own, 0.0, 2.0)
+        channels = [power, others[..., None], ops.broadcast_to(own, ops.shape(others))[..., None]]
+        return ops.concatenate(channels, axis=-1) * inside[..., None, None]
+
+    def _gather(self, image, frame, column, num_columns: int, batch):
+        """`image[b, frame[b, n, f], column[b, n, c]]`, 0 off its columns: `[batch, notes, frame, column]`."""
+        exists = ops.cast((column >= 0) & (column < num_columns), "float32")[:, :, None, :]
+        column = ops.clip(ops.cast(column, "int32"), 0, num_columns - 1)
+        index = frame[..., None] * num_columns + column[:, :, None, :]
+        flat = ops.reshape(image, (batch, -1))
+        found = ops.take_along_axis(flat, ops.reshape(index, (batch, -1)), axis=1)
+        return ops.reshape(found, ops.shape(index)) * exists
+
+    def _sounding(self, notes, num_times):
+        time = (ops.cast(ops.arange(num_times), "float32") + 0.5) / self.frames_per_second
+        within = (time >= notes[..., ONSET, None]) & (time < notes[..., OFFSET, None])
+        return ops.cast(within, "float32") * is_note(notes)[..., None]
+
+    def _one_hot(self, pitch, notes):
+        return ops.one_hot(ops.clip(pitch, 0, constants.NUM_PITCHES - 1), constants.NUM_PITCHES) * is_note(notes)[..., None]
+
+    def compute_output_shape(self, spectrum_shape, notes_shape):
+        return (*notes_shape[:2], self.num_frames, self.num_harmonics, 5)
+
+    def get_config(self):
+        sizes = {"num_frames": self.num_frames, "num_harmonics": self.num_harmonics, "before": self.before}
+        config = super().get_config()
+        del config["trainable"], config["dtype"]
+        return {**config, **sizes, "frames_per_second": self.frames_per_second}
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class CropAndPool(keras.layers.Layer):
+    """The mean of a feature map over the time span of each note.
+
+    Inputs: features `[batch, time, frequency, channels]` and notes `[batch, notes, 3]`; output `[batch, notes, frequency,
+    channels]`. A span is at least one frame long and cut at the ends of the map; padding gives zeros. As differences of a running sum it
+    costs the same however long the notes are, and the gradient goes to the features.
+    """
+
+    def __init__(self, frames_per_second: float, **kwargs):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self.frames_per_second = frames_per_second
+
+    def call(self, features, notes):
+        features = ops.cast(features, "float32")
+        batch, num_times, frequencies, channels = ops.shape(features)
+        running = ops.cumsum(ops.reshape(features, (batch, num_times, frequencies * channels)), axis=1)
+        running = ops.pad(running, [[0, 0], [1, 0], [0, 0]])  # Sum over all frames before.
+        start = ops.cast(ops.floor(notes[..., ONSET] * self.frames_per_second), "int32")
+        end = ops.cast(ops.ceil(notes[..., OFFSET] * self.frames_per_second), "int32")
+        start = ops.clip(start, 0, num_times - 1)
+        end = ops.clip(end, start + 1, num_times)
+        total = self._at(running, end) - self._at(running, start)
+        mean = total / ops.cast(end - start, "float32")[..., None] * is_note(notes)[..., None]
+        return ops.reshape(mean, (batch, -1, frequencies, channels))
+
+    def _at(self, running, index):
+        return ops.take_along_axis(running, index[..., None], axis=1)  # [batch, notes, frequency * channels]
+
+    def compute_output_shape(self, features_shape, notes_shape):
+        return (*notes_shape[:2], *features_shape[2:])
+
+    def get_config(self):
+        config = super().get_config()
+        del config["trainable"], config["dtype"]
+        return {**config, "frames_per_second": self.frames_per_second}
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class MergeNotes(keras.layers.Layer):
+    """`[batch, notes, ...]` to `[batch * notes, ...]`: all notes of a batch at once."""
+
+    def call(self, inputs):
+        return ops.reshape(inputs, (-1, *inputs.shape[2:]))
+
+    def compute_output_shape(self, input_shape):
+        return (None, *input_shape[2:])
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class SplitNotes(keras.layers.Layer):
+    """`[batch * notes, channels]` back to `[batch, notes, channels]`, as many as the list of notes has; padding gives zeros."""
+
+    def call(self, inputs, notes):
+        shape = ops.shape(notes)
+        return ops.reshape(inputs, (shape[0], shape[1], inputs.shape[-1])) * ops.cast(is_note(notes)[..., None], inputs.dtype)
+
+    def compute_output_shape(self, inputs_shape, notes_shape):
+        return (*notes_shape[:2], inputs_shape[-1])
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class PitchFeatures(keras.layers.Layer):
+    """How high and how long each note is, `[batch, notes, 10]`: eight overlapping octaves, and two functions of the length."""
+
+    def call(self, notes):
+        octaves = np.linspace(constants.MIN_MIDI_PITCH, constants.MAX_MIDI_PITCH, 8)
+        near = ops.relu(1.0 - ops.abs(notes[..., PITCH, None] - octaves) / 12.5)
+        length = ops.maximum(notes[..., OFFSET] - notes[..., ONSET], 0.0)
+        lengths = ops.stack([ops.exp(-length / 0.1), ops.exp(-length / 0.5)], axis=-1)
+        return ops.concatenate([near, lengths], axis=-1)
+
+    def compute_output_shape(self, notes_shape):
+        return (*notes_shape[:2], 10)
