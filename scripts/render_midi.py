@@ -5,7 +5,10 @@
 
 Each stem of a piece gets a SoundFont, a program, a loudness and a room of its own at random, as Slakh itself was made (Manilow
 et al. 2019); the choices depend on --seed, the file's name and the number of the variant only. A finished track is not rendered
-again. With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout.
+again. With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout:
+
+    python scripts/render_midi.py --single_notes=mallet,organ --output_dir=single
+    python scripts/create_tfrecords.py --dataset=nsynth --input_dir=single --output_dir=single_tfrecords
 """
 
 import concurrent.futures
@@ -35,7 +38,7 @@ _SOUNDFONTS = flags.DEFINE_list(
     "soundfonts", [], "SoundFonts: files, or names of Debian's in /usr/share/sounds; default: all that are installed there."
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to; made if it is not there.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Which split the tracks are for.")
+_SPLIT = flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Which split the tracks or notes are for.")
 _VARIANTS = flags.DEFINE_integer(
     "variants", 1, "How often each piece is rendered (each preset, with --single_notes).", lower_bound=1
 )
@@ -60,7 +63,10 @@ _DEBIAN = Path("/usr/share/sounds")
 _RENDER_RATE = 44_100  # Hz; lower, FluidSynth would alias.
 _STEM_DB = -26.0  # Power of the usual stem while it sounds.
 _NOTE_SECONDS, _HELD_SECONDS = 4.0, 3.0  # NSynth's.
+_SHORTEST = 0.05  # Seconds; notes that would be shorter at the end of an excerpt are left out.
 _DRUM_BANK = 128
+_NSYNTH_FOLDERS = {"train": "nsynth-train", "validation": "nsynth-valid", "test": "nsynth-test"}
+_ALL_SOUND_OFF = 120
 _KEPT_CONTROLLERS = (7, 11, 64)  # Volume, expression, sustain pedal.
 
 
@@ -211,12 +217,14 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: Sequence[Sound
     """One track, under its name only when it is complete."""
     from polyamp.errors import PolyampError
 
-    if (folder / "metadata.yaml").is_file():
+    if _is_finished(folder, path):
         return
     rng = np.random.default_rng([_SEED.value, zlib.crc32(path.name.encode()), variant])
-    stems = read_stems(path)
+    everything = stems = read_stems(path)
     if rng.random() >= _DRUMS.value:
         stems = [stem for stem in stems if not stem.is_drum]
+        if everything and not stems:
+            raise PolyampError(f"{path}: holds nothing but drums, and --drums left them out this time.")
     stems = _transposed(_excerpt(stems, _EXCERPT.value, rng), int(rng.integers(-_TRANSPOSE.value, _TRANSPOSE.value + 1)))
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -246,6 +254,16 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: Sequence[Sound
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_finished(folder: Path, path: Path) -> bool:
+    """Whether that folder has the track of that MIDI file already, and not of another that had its number in an earlier run."""
+    import yaml
+
+    try:
+        return yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))["source"] == path.name
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return False
 
 
 def _metadata(path: Path, described: dict[str, dict[str, Any]]) -> str:
@@ -278,17 +296,27 @@ def read_stems(path: Path) -> list[Stem]:
 
 
 def _excerpt(stems: list[Stem], seconds: float, rng: np.random.Generator) -> list[Stem]:
-    """The notes that begin in a random stretch of that length, moved to its start; all for 0 seconds."""
-    end = max((note[1] for stem in stems for note in stem.notes), default=0.0)
-    if not 0 < seconds < end:
+    """The notes that begin in a random stretch of that length, moved to its start; all for 0 seconds.
+
+    Silence before the first note is cut to a second: some recorded performances begin after half an hour of it.
+    """
+    onsets = [note[0] for stem in stems for note in stem.notes]
+    if not onsets:
         return stems
-    start = rng.uniform(0, end - seconds)
+    first = max(0.0, min(onsets) - 1.0)
+    end = max(note[1] for stem in stems for note in stem.notes)
+    if not 0 < seconds < end - first:
+        start, seconds = first, end - first + 0.1
+    else:
+        start = rng.uniform(first, end - seconds)
+        if not any(start <= onset < start + seconds - _SHORTEST for onset in onsets):  # In a long pause.
+            start = min((onset for onset in onsets if onset >= start), default=max(onsets))
     cut = []
     for stem in stems:
         rows = [
             (on - start, min(off - start, seconds), pitch, velocity)
             for on, off, pitch, velocity in stem.notes
-            if start <= on < start + seconds - 0.05
+            if start <= on < start + seconds - _SHORTEST
         ]
         controls = [(max(0.0, t - start), number, value) for t, number, value in stem.controls if t < start + seconds]
         # Of the controllers before the stretch only their last values count.
@@ -346,22 +374,8 @@ def run_fluidsynth(midi: Path, soundfont: Path, room: bool) -> np.ndarray:
 
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "out.wav"
-        options = [
-            "-ni",
-            "-q",
-            "-R",
-            str(int(room)),
-            "-C",
-            "0",
-            "-r",
-            str(_RENDER_RATE),
-            "-g",
-            "0.4",
-            "-T",
-            "wav",
-            "-F",
-            str(wav),
-        ]
+        options = ["-ni", "-q", "-R", str(int(room)), "-C", "0", "-r", str(_RENDER_RATE), "-g", "0.4"]
+        options += ["-T", "wav", "-F", str(wav)]
         options += ["-o", "synth.dynamic-sample-loading=1"]  # Of a large SoundFont only what the piece needs.
         try:
             subprocess.run(
@@ -390,6 +404,7 @@ def _at_level(samples: np.ndarray, decibels: float) -> np.ndarray:
 
 def _render_single_notes(sounds: Sequence[Sound]) -> None:
     from polyamp import constants
+    from polyamp.atomic import replacing
     from polyamp.errors import PolyampError
 
     for family in _SINGLE_NOTES.value:
@@ -402,7 +417,7 @@ def _render_single_notes(sounds: Sequence[Sound]) -> None:
     ]
     if not chosen:
         raise PolyampError("none of the SoundFonts has a preset of these families.")
-    folder = Path(_OUTPUT_DIR.value)
+    folder = Path(_OUTPUT_DIR.value) / _NSYNTH_FOLDERS[_SPLIT.value]
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     entries: dict[str, Any] = {}
     counts: dict[str, int] = {}
@@ -411,11 +426,11 @@ def _render_single_notes(sounds: Sequence[Sound]) -> None:
         family = constants.FAMILIES[constants.PROGRAM_FAMILY[sound.program]]
         number = counts[family] = counts.get(family, -1) + 1
         tasks.append((sound, f"{family}_synthetic_{number:03d}"))
-    _do_all(tasks, lambda sound, name: entries.update(_render_notes_of(sound, name, folder)), "preset")
-    from polyamp.atomic import replacing
-
-    with replacing(folder / "examples.json") as temporary:
-        temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=1), encoding="utf-8")
+    try:
+        _do_all(tasks, lambda sound, name: entries.update(_render_notes_of(sound, name, folder)), "preset")
+    finally:  # What could be rendered can be used.
+        with replacing(folder / "examples.json") as temporary:
+            temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=1), encoding="utf-8")
 
 
 def _render_notes_of(sound: Sound, instrument: str, folder: Path) -> dict[str, Any]:
@@ -432,7 +447,9 @@ def _render_notes_of(sound: Sound, instrument: str, folder: Path) -> dict[str, A
     ]
     with tempfile.TemporaryDirectory() as temporary:
         midi = Path(temporary) / "notes.mid"
-        write_stem(Stem(instrument, sound.program, False, rows, []), sound, midi)
+        # Some presets sound on for longer than the pause between two notes.
+        silence = [(on - 0.01, _ALL_SOUND_OFF, 0) for on, *_ in rows[1:]]
+        write_stem(Stem(instrument, sound.program, False, rows, silence), sound, midi)
         samples = run_fluidsynth(midi, sound.soundfont, room=False)
     entries = {}
     for on, _, pitch, velocity in rows:
