@@ -239,7 +239,9 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: Sequence[Sound
                 continue
             write_stem(stem, sound, unfinished / "MIDI" / f"{name}.mid")
             room = bool(rng.random() < _ROOM.value)
-            part = run_fluidsynth(unfinished / "MIDI" / f"{name}.mid", sound.soundfont, room)
+            part = run_fluidsynth(
+                unfinished / "MIDI" / f"{name}.mid", sound.soundfont, room, f"{path}, stem {stem.name or name}"
+            )
             parts.append(_at_level(part, _STEM_DB + rng.uniform(-_GAIN_DB.value, _GAIN_DB.value)))
             described[name] = {"program": sound.program, "is_drum": stem.is_drum, "sound": sound}
         if not parts:
@@ -306,7 +308,9 @@ def _excerpt(stems: list[Stem], seconds: float, rng: np.random.Generator) -> lis
     first = max(0.0, min(onsets) - 1.0)
     end = max(note[1] for stem in stems for note in stem.notes)
     if not 0 < seconds < end - first:
-        start, seconds = first, end - first + 0.1
+        if first == 0.0:
+            return stems
+        start, seconds = first, end - first + 2 * _SHORTEST
     else:
         start = rng.uniform(first, end - seconds)
         if not any(start <= onset < start + seconds - _SHORTEST for onset in onsets):  # In a long pause.
@@ -362,8 +366,14 @@ def write_stem(stem: Stem, sound: Sound, path: Path) -> None:
     midi.save(str(path))
 
 
-def run_fluidsynth(midi: Path, soundfont: Path, room: bool) -> np.ndarray:
+def run_fluidsynth(midi: Path, soundfont: Path, room: bool, name: str) -> np.ndarray:
     """What FluidSynth makes of a MIDI file: float32 [samples] at 16 kHz.
+
+    Args:
+        midi: The file.
+        soundfont: What to play it with.
+        room: Whether with reverb.
+        name: What error messages call the file.
 
     Raises:
         PolyampError: It failed or did not end in time.
@@ -388,7 +398,8 @@ def run_fluidsynth(midi: Path, soundfont: Path, room: bool) -> np.ndarray:
             )
             samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
         except (OSError, subprocess.SubprocessError, soundfile.LibsndfileError) as error:
-            raise PolyampError(f"{midi}: FluidSynth could not render it with {soundfont.name} ({error}).") from error
+            reason = f"not done after {_TIMEOUT.value:g} s" if isinstance(error, subprocess.TimeoutExpired) else error
+            raise PolyampError(f"{name}: FluidSynth could not render it with {soundfont.name} ({reason}).") from error
     return soxr.resample(samples.mean(axis=1), rate, 16_000).astype(np.float32)
 
 
@@ -450,7 +461,7 @@ def _render_notes_of(sound: Sound, instrument: str, folder: Path) -> dict[str, A
         # Some presets sound on for longer than the pause between two notes.
         silence = [(on - 0.01, _ALL_SOUND_OFF, 0) for on, *_ in rows[1:]]
         write_stem(Stem(instrument, sound.program, False, rows, silence), sound, midi)
-        samples = run_fluidsynth(midi, sound.soundfont, room=False)
+        samples = run_fluidsynth(midi, sound.soundfont, room=False, name=instrument)
     entries = {}
     for on, _, pitch, velocity in rows:
         start, length = round(on * 16_000), round(_NOTE_SECONDS * 16_000)
