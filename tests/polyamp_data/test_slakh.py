@@ -21,13 +21,13 @@ STEMS = {
 
 
 def _track(folder: Path, mix: str = "mix.flac", **changes: Any) -> None:
-    """A track as Slakh has it: programs in metadata.yaml only, the drums' MIDI on the drum channel."""
+    """A track as Slakh has it: programs, and which stem is drums, are in metadata.yaml only."""
     (folder / "MIDI").mkdir(parents=True)
     soundfile.write(folder / mix, np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 16_000), 16_000)
     stems = {}
     for name, (program, is_drum, rows) in STEMS.items():
         midi = pretty_midi.PrettyMIDI()
-        instrument = pretty_midi.Instrument(0, is_drum=is_drum)
+        instrument = pretty_midi.Instrument(0)
         instrument.notes = [pretty_midi.Note(velocity, pitch, on, off) for on, off, pitch, velocity in rows]
         midi.instruments.append(instrument)
         midi.write(str(folder / "MIDI" / f"{name}.mid"))

@@ -35,12 +35,12 @@ def _soundfont(path: Path, sounds: list[tuple[int, int]]) -> Path:
     return path
 
 
-def _midi(path: Path, *stems: tuple[int, bool, list[Row]], pedal: tuple[tuple[float, int], ...] = ()) -> Path:
+def _midi(path: Path, *stems: tuple[int, bool, list[Row]], controls: tuple[tuple[int, int, float], ...] = ()) -> Path:
     midi = pretty_midi.PrettyMIDI()
     for program, is_drum, rows in stems:
         instrument = pretty_midi.Instrument(program, is_drum)
         instrument.notes = [pretty_midi.Note(velocity, pitch, on, off) for on, off, pitch, velocity in rows]
-        instrument.control_changes = [pretty_midi.ControlChange(64, value, time) for time, value in pedal]
+        instrument.control_changes = [pretty_midi.ControlChange(*control) for control in controls]
         midi.instruments.append(instrument)
     path.parent.mkdir(exist_ok=True)
     midi.write(str(path))
@@ -113,16 +113,20 @@ def test_the_seed_decides_all_choices(render: Callable, tmp_path: Path):
     assert len(set(mixes)) == 3
 
 
-def test_excerpts_are_moved_to_the_start_with_the_state_of_the_pedal(render: Callable, tmp_path: Path):
+def test_excerpts_are_moved_to_the_start_with_the_state_of_pedal_and_volume(render: Callable, tmp_path: Path):
     rows = [(100.0 + 0.25 * i, 100.0 + 0.25 * i + 0.125, 60 + i % 12, 64) for i in range(400)]
-    _midi(tmp_path / "a.mid", (0, False, rows), pedal=((99.0, 127), (500.0, 0)))
+    _midi(
+        tmp_path / "a.mid",
+        (0, False, rows),
+        controls=((7, 90, 0.0), (64, 0, 98.0), (64, 127, 99.0), (1, 5, 99.0), (64, 0, 500.0)),
+    )
     script = render()
     for seed in range(5):
         (stem,) = script._excerpt(script.read_stems(tmp_path / "a.mid"), 10.0, np.random.default_rng(seed))
         assert 36 <= len(stem.notes) <= 40
         assert min(stem.notes)[0] >= 0 and max(off for _, off, *_ in stem.notes) <= 10.0
         np.testing.assert_allclose(np.diff([on for on, *_ in stem.notes]), 0.25, atol=2e-3)
-        assert stem.controls == [(0.0, 64, 127), (10.0, 64, 0)]
+        assert stem.controls == [(0.0, 7, 90), (0.0, 64, 127), (10.0, 64, 0)]
 
 
 def test_long_silence_does_not_make_an_excerpt_empty(render: Callable, tmp_path: Path):
@@ -270,6 +274,21 @@ def test_single_notes_are_in_nsynths_layout(render: Callable, tmp_path: Path):
         assert spectrum.argmax() / 2 == pytest.approx(frequency, rel=0.02)
         assert np.abs(example.audio).max() == pytest.approx(0.8, abs=0.01)
         assert np.flatnonzero(example.audio)[-1] / 16_000 == pytest.approx(3.0, abs=0.01)
+
+
+def test_single_notes_do_not_ring_into_the_next(render: Callable, tmp_path: Path):
+    script = render(single_notes="flute")
+    ended = []
+
+    def listen(midi: Path, soundfont: Path, room: bool, name: str) -> np.ndarray:
+        (instrument,) = pretty_midi.PrettyMIDI(str(midi)).instruments
+        ended.extend(control.time for control in instrument.control_changes if control.number == 120)
+        np.testing.assert_allclose([note.start for note in instrument.notes], 4.0 * np.arange(len(ended) + 1), atol=2e-3)
+        return _synthesise(midi, soundfont, room, name)
+
+    script.run_fluidsynth = listen
+    assert _run(script) == 0 and len(ended) > 3
+    np.testing.assert_allclose(ended, 4.0 * np.arange(1, len(ended) + 1) - 0.01, atol=2e-3)
 
 
 @pytest.mark.skipif(shutil.which("fluidsynth") is None, reason="fluidsynth is not installed")
