@@ -15,6 +15,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import glob
+import itertools
 import json
 import os
 import shutil
@@ -63,8 +64,10 @@ _DEBIAN = Path("/usr/share/sounds")
 _RENDER_RATE = 44_100  # Hz; lower, FluidSynth would alias.
 _STEM_DB = -26.0  # Power of the usual stem while it sounds.
 _NOTE_SECONDS, _HELD_SECONDS = 4.0, 3.0  # NSynth's.
+_ABLE = 0.95  # Share of its notes that the preset of a stem should be able to play.
 _SHORTEST = 0.05  # Seconds; notes that would be shorter at the end of an excerpt are left out.
 _DRUM_BANK = 128
+_KEY_RANGE = 43  # The generator of SoundFonts that says at which keys a zone plays.
 _NSYNTH_FOLDERS = {"train": "nsynth-train", "validation": "nsynth-valid", "test": "nsynth-test"}
 _ALL_SOUND_OFF = 120
 _KEPT_CONTROLLERS = (7, 11, 64)  # Volume, expression, sustain pedal.
@@ -72,11 +75,12 @@ _KEPT_CONTROLLERS = (7, 11, 64)  # Volume, expression, sustain pedal.
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """One preset of a SoundFont."""
+    """One preset of a SoundFont, and the MIDI pitches at which it sounds."""
 
     soundfont: Path
     bank: int
     program: int
+    keys: frozenset[int] = frozenset(range(128))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,19 +144,60 @@ def read_presets(path: Path) -> list[Sound]:
     """
     from polyamp.errors import PolyampError
 
-    record = struct.Struct("<20sHHHIII")
     try:
         data = path.read_bytes()
-        start = data.rindex(b"phdr") + 8  # After all samples.
-        (size,) = struct.unpack_from("<I", data, start - 4)
-        rows = [record.unpack_from(data, start + at) for at in range(0, size - record.size, record.size)]
-    except (OSError, ValueError, struct.error) as error:
+        at = data.rindex(b"phdr")  # After all samples; the other tables follow.
+        tables: dict[str, bytes] = {}
+        while len(tables) < 9:
+            name, size = struct.unpack_from("<4sI", data, at)
+            tables[name.decode("ascii")] = data[at + 8 : at + 8 + size]
+            at += 8 + size + size % 2
+        headers = list(struct.iter_unpack("<20sHHHIII", tables["phdr"]))
+        instruments = _zones(
+            [bag for _, bag in struct.iter_unpack("<20sH", tables["inst"])], tables["ibag"], tables["igen"], 53
+        )
+        presets = _zones([header[3] for header in headers], tables["pbag"], tables["pgen"], 41)
+        found = []
+        for (_, program, bank, *_), zones in zip(headers[:-1], presets, strict=True):
+            keys = frozenset(k for index, outer in zones for _, inner in instruments[index] for k in outer if k in inner)
+            found.append(Sound(path, bank, program, keys))
+    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
         raise PolyampError(f"{path}: is no SoundFont that can be read.") from error
-    return sorted((Sound(path, bank, program) for _, program, bank, *_ in rows), key=lambda s: (s.bank, s.program))
+    return sorted((sound for sound in found if sound.keys), key=lambda sound: (sound.bank, sound.program))
+
+
+def _zones(first: Sequence[int], bags: bytes, generators: bytes, link: int) -> list[list[tuple[int, range]]]:
+    """The zones of each preset or instrument: what they play, and at which keys.
+
+    Args:
+        first: Number of the first zone of each, and of the one after the last.
+        bags: For each zone where its generators begin.
+        generators: All of them.
+        link: The generator that says which instrument (41) or sample (53) a zone plays; without it, a first zone gives
+            defaults to the others.
+    """
+    all_generators = list(struct.iter_unpack("<HBB", generators))
+    begins = [begin for begin, _ in struct.iter_unpack("<HH", bags)]
+    owners = []
+    for start, end in itertools.pairwise(first):
+        zones, default = [], (0, 127)
+        for zone in range(start, end):
+            held = {number: (low, high) for number, low, high in all_generators[begins[zone] : begins[zone + 1]]}
+            low, high = held.get(_KEY_RANGE, default)
+            if link in held:
+                zones.append((held[link][0] + 256 * held[link][1], range(low, high + 1)))
+            elif zone == start:
+                default = (low, high)
+        owners.append(zones)
+    return owners
 
 
 def choose_sound(stem: Stem, sounds: Sequence[Sound], rng: np.random.Generator) -> Sound | None:
-    """A preset for a stem: first a SoundFont that has a suitable one, each as likely as the other, then one of its presets."""
+    """A preset for a stem: first a SoundFont that has a suitable one, each as likely as the other, then one of its presets.
+
+    Suitable is one of the stem's program, or of its family if there is none or by chance; if possible one that can play nearly
+    all of its notes.
+    """
     from polyamp import constants
 
     if stem.is_drum:
@@ -168,6 +213,8 @@ def choose_sound(stem: Stem, sounds: Sequence[Sound], rng: np.random.Generator) 
         same_family = [sound for sound in melodic if constants.PROGRAM_FAMILY[sound.program] == family]
         same_program = [sound for sound in same_family if sound.program == stem.program]
         fitting = same_program if same_program and not substitute else same_family
+    able = [s for s in fitting if sum(note[2] in s.keys for note in stem.notes) >= _ABLE * len(stem.notes)]
+    fitting = able or fitting
     soundfonts = sorted({sound.soundfont for sound in fitting})
     if not soundfonts:
         return None
@@ -235,7 +282,9 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: Sequence[Sound
         for stem in stems:
             sound = choose_sound(stem, sounds, rng)
             name = f"S{len(described):02d}"
-            if sound is None:
+            # What the preset cannot play must not be in the labels.
+            stem = dataclasses.replace(stem, notes=[note for note in stem.notes if sound and note[2] in sound.keys])
+            if sound is None or not stem.notes:
                 continue
             write_stem(stem, sound, unfinished / "MIDI" / f"{name}.mid")
             room = bool(rng.random() < _ROOM.value)

@@ -27,11 +27,25 @@ PIANO = (0, False, [(0.25, 1.75, 60, 64)])
 DRUMS = (0, True, [(0.0, 0.1, 36, 100)])
 
 
-def _soundfont(path: Path, sounds: list[tuple[int, int]]) -> Path:
-    """As much of a SoundFont as says which presets it has."""
-    records = [struct.pack("<20sHHHIII", b"x", program, bank, 0, 0, 0, 0) for bank, program in [*sounds, (0, 0)]]
-    body = b"".join(records)
-    path.write_bytes(b"RIFF....sfbk" + b"phdr" * 2 + b"phdr" + struct.pack("<I", len(body)) + body + b"pbag....")
+def _soundfont(path: Path, sounds: list[tuple[int, int]], keys: tuple[int, int] = (0, 127)) -> Path:
+    """A SoundFont without samples that says which presets it has, each an instrument with two zones: its keys, halved."""
+    middle = sum(keys) // 2
+    tables: dict[bytes, list[bytes]] = collections.defaultdict(list)
+    for number, (bank, program) in enumerate([*sounds, (0, 0)]):  # The last of each table only ends it.
+        tables[b"phdr"].append(struct.pack("<20sHHHIII", b"x", program, bank, 2 * number, 0, 0, 0))
+        # The first zone of the preset narrows the keys for all: 43 is their generator, 41 the instrument, 53 the sample.
+        tables[b"pbag"] += [struct.pack("<HH", 2 * number, 0), struct.pack("<HH", 2 * number + 1, 0)]
+        tables[b"pgen"] += [struct.pack("<HBB", 43, 0, 120), struct.pack("<HH", 41, number)]
+        tables[b"inst"].append(struct.pack("<20sH", b"x", 2 * number))
+        tables[b"ibag"] += [struct.pack("<HH", 4 * number, 0), struct.pack("<HH", 4 * number + 2, 0)]
+        for zone in (keys[0], middle), (middle + 1, keys[1]):
+            tables[b"igen"] += [struct.pack("<HBB", 43, *zone), struct.pack("<HH", 53, 0)]
+    tables |= {b"pmod": [bytes(10)], b"imod": [bytes(10)], b"shdr": [bytes(46)]}
+    body = b""
+    for name in (b"phdr", b"pbag", b"pmod", b"pgen", b"inst", b"ibag", b"imod", b"igen", b"shdr"):
+        table = b"".join(tables[name])
+        body += name + struct.pack("<I", len(table)) + table
+    path.write_bytes(b"RIFF....sfbk phdr in a sample " + body)
     return path
 
 
@@ -173,6 +187,22 @@ def test_sounds_are_chosen_by_program_or_family_and_each_soundfont_is_as_likely(
     assert choices(program=73).keys() == {("none", -1)}
     anything = choices(any_family=1)
     assert ("c", 0) in anything and ("none", -1) in anything and ("d", 0) not in anything
+
+
+def test_notes_that_a_preset_cannot_play_are_not_in_the_labels(render: Callable, tmp_path: Path):
+    narrow = _soundfont(tmp_path / "narrow.sf2", [(0, 33)], keys=(20, 42))
+    wide = _soundfont(tmp_path / "wide.sf2", [(0, 33)], keys=(40, 127))
+    script = render()
+    (sound,) = script.read_presets(narrow)
+    assert sound.keys == set(range(20, 43))
+    assert script.read_presets(wide)[0].keys == set(range(40, 121))  # The preset itself ends at 120.
+    _midi(tmp_path / "a.mid", BASS, PIANO)  # Of the bass 40 and 43, and no piano.
+    assert _run(render(midi=tmp_path / "a.mid", soundfonts=narrow, output_dir=tmp_path / "narrow")) == 0
+    _, notes = sources.load(sources.find("slakh", tmp_path / "narrow")[0])
+    assert notes.pitch.tolist() == [40]
+    both = script.read_presets(narrow) + script.read_presets(wide)
+    (bass,) = script.read_stems(_midi(tmp_path / "b.mid", BASS))
+    assert {script.choose_sound(bass, both, np.random.default_rng(seed)).soundfont for seed in range(20)} == {wide}
 
 
 def test_a_finished_track_is_not_rendered_again_unless_it_is_of_another_piece(render: Callable, tmp_path: Path):
