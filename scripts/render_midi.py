@@ -5,13 +5,17 @@
 
 Each stem of a piece gets a SoundFont, a program, a loudness and a room of its own at random, as Slakh itself was made (Manilow
 et al. 2019); the choices depend on --seed, the file's name and the number of the variant only. A finished track is not rendered
-again. With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout.
+again. With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout:
+
+    python scripts/render_midi.py --single_notes=mallet,organ --output_dir=single
+    python scripts/create_tfrecords.py --dataset=nsynth --input_dir=single --output_dir=single_tfrecords
 """
 
 import concurrent.futures
 import dataclasses
 import functools
 import glob
+import itertools
 import json
 import os
 import shutil
@@ -35,7 +39,7 @@ _SOUNDFONTS = flags.DEFINE_list(
     "soundfonts", [], "SoundFonts: files, or names of Debian's in /usr/share/sounds; default: all that are installed there."
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to; made if it is not there.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Which split the tracks are for.")
+_SPLIT = flags.DEFINE_enum("split", "train", ["train", "validation", "test"], "Which split the tracks or notes are for.")
 _VARIANTS = flags.DEFINE_integer(
     "variants", 1, "How often each piece is rendered (each preset, with --single_notes).", lower_bound=1
 )
@@ -60,17 +64,23 @@ _DEBIAN = Path("/usr/share/sounds")
 _RENDER_RATE = 44_100  # Hz; lower, FluidSynth would alias.
 _STEM_DB = -26.0  # Power of the usual stem while it sounds.
 _NOTE_SECONDS, _HELD_SECONDS = 4.0, 3.0  # NSynth's.
+_ABLE = 0.95  # Share of its notes that the preset of a stem should be able to play.
+_SHORTEST = 0.05  # Seconds; notes that would be shorter at the end of an excerpt are left out.
 _DRUM_BANK = 128
+_KEY_RANGE = 43  # The generator of SoundFonts that says at which keys a zone plays.
+_NSYNTH_FOLDERS = {"train": "nsynth-train", "validation": "nsynth-valid", "test": "nsynth-test"}
+_ALL_SOUND_OFF = 120
 _KEPT_CONTROLLERS = (7, 11, 64)  # Volume, expression, sustain pedal.
 
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """One preset of a SoundFont."""
+    """One preset of a SoundFont, and the MIDI pitches at which it sounds."""
 
     soundfont: Path
     bank: int
     program: int
+    keys: frozenset[int] = frozenset(range(128))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,19 +144,60 @@ def read_presets(path: Path) -> list[Sound]:
     """
     from polyamp.errors import PolyampError
 
-    record = struct.Struct("<20sHHHIII")
     try:
         data = path.read_bytes()
-        start = data.rindex(b"phdr") + 8  # After all samples.
-        (size,) = struct.unpack_from("<I", data, start - 4)
-        rows = [record.unpack_from(data, start + at) for at in range(0, size - record.size, record.size)]
-    except (OSError, ValueError, struct.error) as error:
+        at = data.rindex(b"phdr")  # After all samples; the other tables follow.
+        tables: dict[str, bytes] = {}
+        while len(tables) < 9:
+            name, size = struct.unpack_from("<4sI", data, at)
+            tables[name.decode("ascii")] = data[at + 8 : at + 8 + size]
+            at += 8 + size + size % 2
+        headers = list(struct.iter_unpack("<20sHHHIII", tables["phdr"]))
+        instruments = _zones(
+            [bag for _, bag in struct.iter_unpack("<20sH", tables["inst"])], tables["ibag"], tables["igen"], 53
+        )
+        presets = _zones([header[3] for header in headers], tables["pbag"], tables["pgen"], 41)
+        found = []
+        for (_, program, bank, *_), zones in zip(headers[:-1], presets, strict=True):
+            keys = frozenset(k for index, outer in zones for _, inner in instruments[index] for k in outer if k in inner)
+            found.append(Sound(path, bank, program, keys))
+    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
         raise PolyampError(f"{path}: is no SoundFont that can be read.") from error
-    return sorted((Sound(path, bank, program) for _, program, bank, *_ in rows), key=lambda s: (s.bank, s.program))
+    return sorted((sound for sound in found if sound.keys), key=lambda sound: (sound.bank, sound.program))
+
+
+def _zones(first: Sequence[int], bags: bytes, generators: bytes, link: int) -> list[list[tuple[int, range]]]:
+    """The zones of each preset or instrument: what they play, and at which keys.
+
+    Args:
+        first: Number of the first zone of each, and of the one after the last.
+        bags: For each zone where its generators begin.
+        generators: All of them.
+        link: The generator that says which instrument (41) or sample (53) a zone plays; without it, a first zone gives
+            defaults to the others.
+    """
+    all_generators = list(struct.iter_unpack("<HBB", generators))
+    begins = [begin for begin, _ in struct.iter_unpack("<HH", bags)]
+    owners = []
+    for start, end in itertools.pairwise(first):
+        zones, default = [], (0, 127)
+        for zone in range(start, end):
+            held = {number: (low, high) for number, low, high in all_generators[begins[zone] : begins[zone + 1]]}
+            low, high = held.get(_KEY_RANGE, default)
+            if link in held:
+                zones.append((held[link][0] + 256 * held[link][1], range(low, high + 1)))
+            elif zone == start:
+                default = (low, high)
+        owners.append(zones)
+    return owners
 
 
 def choose_sound(stem: Stem, sounds: Sequence[Sound], rng: np.random.Generator) -> Sound | None:
-    """A preset for a stem: first a SoundFont that has a suitable one, each as likely as the other, then one of its presets."""
+    """A preset for a stem: first a SoundFont that has a suitable one, each as likely as the other, then one of its presets.
+
+    Suitable is one of the stem's program, or of its family if there is none or by chance; if possible one that can play nearly
+    all of its notes.
+    """
     from polyamp import constants
 
     if stem.is_drum:
@@ -162,6 +213,8 @@ def choose_sound(stem: Stem, sounds: Sequence[Sound], rng: np.random.Generator) 
         same_family = [sound for sound in melodic if constants.PROGRAM_FAMILY[sound.program] == family]
         same_program = [sound for sound in same_family if sound.program == stem.program]
         fitting = same_program if same_program and not substitute else same_family
+    able = [s for s in fitting if sum(note[2] in s.keys for note in stem.notes) >= _ABLE * len(stem.notes)]
+    fitting = able or fitting
     soundfonts = sorted({sound.soundfont for sound in fitting})
     if not soundfonts:
         return None
@@ -211,12 +264,14 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: Sequence[Sound
     """One track, under its name only when it is complete."""
     from polyamp.errors import PolyampError
 
-    if (folder / "metadata.yaml").is_file():
+    if _is_finished(folder, path):
         return
     rng = np.random.default_rng([_SEED.value, zlib.crc32(path.name.encode()), variant])
-    stems = read_stems(path)
+    everything = stems = read_stems(path)
     if rng.random() >= _DRUMS.value:
         stems = [stem for stem in stems if not stem.is_drum]
+        if everything and not stems:
+            raise PolyampError(f"{path}: holds nothing but drums, and --drums left them out this time.")
     stems = _transposed(_excerpt(stems, _EXCERPT.value, rng), int(rng.integers(-_TRANSPOSE.value, _TRANSPOSE.value + 1)))
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -227,11 +282,15 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: Sequence[Sound
         for stem in stems:
             sound = choose_sound(stem, sounds, rng)
             name = f"S{len(described):02d}"
-            if sound is None:
+            # What the preset cannot play must not be in the labels.
+            stem = dataclasses.replace(stem, notes=[note for note in stem.notes if sound and note[2] in sound.keys])
+            if sound is None or not stem.notes:
                 continue
             write_stem(stem, sound, unfinished / "MIDI" / f"{name}.mid")
             room = bool(rng.random() < _ROOM.value)
-            part = run_fluidsynth(unfinished / "MIDI" / f"{name}.mid", sound.soundfont, room)
+            part = run_fluidsynth(
+                unfinished / "MIDI" / f"{name}.mid", sound.soundfont, room, f"{path}, stem {stem.name or name}"
+            )
             parts.append(_at_level(part, _STEM_DB + rng.uniform(-_GAIN_DB.value, _GAIN_DB.value)))
             described[name] = {"program": sound.program, "is_drum": stem.is_drum, "sound": sound}
         if not parts:
@@ -246,6 +305,16 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: Sequence[Sound
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_finished(folder: Path, path: Path) -> bool:
+    """Whether that folder has the track of that MIDI file already, and not of another that had its number in an earlier run."""
+    import yaml
+
+    try:
+        return yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))["source"] == path.name
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return False
 
 
 def _metadata(path: Path, described: dict[str, dict[str, Any]]) -> str:
@@ -278,17 +347,29 @@ def read_stems(path: Path) -> list[Stem]:
 
 
 def _excerpt(stems: list[Stem], seconds: float, rng: np.random.Generator) -> list[Stem]:
-    """The notes that begin in a random stretch of that length, moved to its start; all for 0 seconds."""
-    end = max((note[1] for stem in stems for note in stem.notes), default=0.0)
-    if not 0 < seconds < end:
+    """The notes that begin in a random stretch of that length, moved to its start; all for 0 seconds.
+
+    Silence before the first note is cut to a second: some recorded performances begin after half an hour of it.
+    """
+    onsets = [note[0] for stem in stems for note in stem.notes]
+    if not onsets:
         return stems
-    start = rng.uniform(0, end - seconds)
+    first = max(0.0, min(onsets) - 1.0)
+    end = max(note[1] for stem in stems for note in stem.notes)
+    if not 0 < seconds < end - first:
+        if first == 0.0:
+            return stems
+        start, seconds = first, end - first + 2 * _SHORTEST
+    else:
+        start = rng.uniform(first, end - seconds)
+        if not any(start <= onset < start + seconds - _SHORTEST for onset in onsets):  # In a long pause.
+            start = min((onset for onset in onsets if onset >= start), default=max(onsets))
     cut = []
     for stem in stems:
         rows = [
             (on - start, min(off - start, seconds), pitch, velocity)
             for on, off, pitch, velocity in stem.notes
-            if start <= on < start + seconds - 0.05
+            if start <= on < start + seconds - _SHORTEST
         ]
         controls = [(max(0.0, t - start), number, value) for t, number, value in stem.controls if t < start + seconds]
         # Of the controllers before the stretch only their last values count.
@@ -334,8 +415,14 @@ def write_stem(stem: Stem, sound: Sound, path: Path) -> None:
     midi.save(str(path))
 
 
-def run_fluidsynth(midi: Path, soundfont: Path, room: bool) -> np.ndarray:
+def run_fluidsynth(midi: Path, soundfont: Path, room: bool, name: str) -> np.ndarray:
     """What FluidSynth makes of a MIDI file: float32 [samples] at 16 kHz.
+
+    Args:
+        midi: The file.
+        soundfont: What to play it with.
+        room: Whether with reverb.
+        name: What error messages call the file.
 
     Raises:
         PolyampError: It failed or did not end in time.
@@ -346,22 +433,8 @@ def run_fluidsynth(midi: Path, soundfont: Path, room: bool) -> np.ndarray:
 
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "out.wav"
-        options = [
-            "-ni",
-            "-q",
-            "-R",
-            str(int(room)),
-            "-C",
-            "0",
-            "-r",
-            str(_RENDER_RATE),
-            "-g",
-            "0.4",
-            "-T",
-            "wav",
-            "-F",
-            str(wav),
-        ]
+        options = ["-ni", "-q", "-R", str(int(room)), "-C", "0", "-r", str(_RENDER_RATE), "-g", "0.4"]
+        options += ["-T", "wav", "-F", str(wav)]
         options += ["-o", "synth.dynamic-sample-loading=1"]  # Of a large SoundFont only what the piece needs.
         try:
             subprocess.run(
@@ -374,7 +447,8 @@ def run_fluidsynth(midi: Path, soundfont: Path, room: bool) -> np.ndarray:
             )
             samples, rate = soundfile.read(wav, dtype="float32", always_2d=True)
         except (OSError, subprocess.SubprocessError, soundfile.LibsndfileError) as error:
-            raise PolyampError(f"{midi}: FluidSynth could not render it with {soundfont.name} ({error}).") from error
+            reason = f"not done after {_TIMEOUT.value:g} s" if isinstance(error, subprocess.TimeoutExpired) else error
+            raise PolyampError(f"{name}: FluidSynth could not render it with {soundfont.name} ({reason}).") from error
     return soxr.resample(samples.mean(axis=1), rate, 16_000).astype(np.float32)
 
 
@@ -390,6 +464,7 @@ def _at_level(samples: np.ndarray, decibels: float) -> np.ndarray:
 
 def _render_single_notes(sounds: Sequence[Sound]) -> None:
     from polyamp import constants
+    from polyamp.atomic import replacing
     from polyamp.errors import PolyampError
 
     for family in _SINGLE_NOTES.value:
@@ -402,7 +477,7 @@ def _render_single_notes(sounds: Sequence[Sound]) -> None:
     ]
     if not chosen:
         raise PolyampError("none of the SoundFonts has a preset of these families.")
-    folder = Path(_OUTPUT_DIR.value)
+    folder = Path(_OUTPUT_DIR.value) / _NSYNTH_FOLDERS[_SPLIT.value]
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     entries: dict[str, Any] = {}
     counts: dict[str, int] = {}
@@ -411,11 +486,11 @@ def _render_single_notes(sounds: Sequence[Sound]) -> None:
         family = constants.FAMILIES[constants.PROGRAM_FAMILY[sound.program]]
         number = counts[family] = counts.get(family, -1) + 1
         tasks.append((sound, f"{family}_synthetic_{number:03d}"))
-    _do_all(tasks, lambda sound, name: entries.update(_render_notes_of(sound, name, folder)), "preset")
-    from polyamp.atomic import replacing
-
-    with replacing(folder / "examples.json") as temporary:
-        temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=1), encoding="utf-8")
+    try:
+        _do_all(tasks, lambda sound, name: entries.update(_render_notes_of(sound, name, folder)), "preset")
+    finally:  # What could be rendered can be used.
+        with replacing(folder / "examples.json") as temporary:
+            temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=1), encoding="utf-8")
 
 
 def _render_notes_of(sound: Sound, instrument: str, folder: Path) -> dict[str, Any]:
@@ -432,8 +507,10 @@ def _render_notes_of(sound: Sound, instrument: str, folder: Path) -> dict[str, A
     ]
     with tempfile.TemporaryDirectory() as temporary:
         midi = Path(temporary) / "notes.mid"
-        write_stem(Stem(instrument, sound.program, False, rows, []), sound, midi)
-        samples = run_fluidsynth(midi, sound.soundfont, room=False)
+        # Some presets sound on for longer than the pause between two notes.
+        silence = [(on - 0.01, _ALL_SOUND_OFF, 0) for on, *_ in rows[1:]]
+        write_stem(Stem(instrument, sound.program, False, rows, silence), sound, midi)
+        samples = run_fluidsynth(midi, sound.soundfont, room=False, name=instrument)
     entries = {}
     for on, _, pitch, velocity in rows:
         start, length = round(on * 16_000), round(_NOTE_SECONDS * 16_000)

@@ -1,4 +1,4 @@
-"""A recording or a segment of one with its notes: what a TFRecord holds. Without TensorFlow, as is all that makes examples."""
+"""What a TFRecord holds: a recording or a segment of one with its notes, or one note. Without TensorFlow."""
 
 import dataclasses
 
@@ -6,6 +6,13 @@ import numpy as np
 
 from polyamp import constants
 from polyamp.notes import Notes
+
+NOTE_LENGTH = 4 * constants.SAMPLE_RATE  # Samples of each note in NSynth.
+NOTE_SOURCES = ("acoustic", "electronic", "synthetic")  # How a note was made, in NSynth's order.
+NOTE_QUALITIES = (  # What NSynth says of the sound, in its order.
+    *("bright", "dark", "distortion", "fast_decay", "long_release"),
+    *("multiphonic", "nonlinear_env", "percussive", "reverb", "tempo-synced"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,3 +47,32 @@ class Example:
 def velocity_range(of: Notes) -> tuple[int, int]:
     """Lowest and highest velocity, (0, 0) where there are no notes."""
     return (int(of.velocity.min()), int(of.velocity.max())) if len(of) else (0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoteExample:
+    """One note of one instrument, as in NSynth.
+
+    Attributes:
+        id: Name of the note.
+        audio: float32 [64000] at 16 kHz, nominally in [-1, 1]: the note from its attack on, 4 s.
+        pitch: MIDI pitch.
+        velocity: MIDI velocity.
+        family: One of `constants.FAMILIES`.
+        instrument: Name of the instrument.
+        source: One of `NOTE_SOURCES`.
+        qualities: Some of `NOTE_QUALITIES`.
+        number: Of the note, unique within a data set.
+        instrument_number: Of the instrument, unique within a data set.
+    """
+
+    id: str
+    audio: np.ndarray
+    pitch: int
+    velocity: int
+    family: str
+    instrument: str
+    source: str
+    qualities: tuple[str, ...] = ()
+    number: int = 0
+    instrument_number: int = 0

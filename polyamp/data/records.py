@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +29,7 @@ from polyamp.notes import Notes
 
 _LENGTH_BYTES, _FRAMING_BYTES = 8, 16  # A TFRecord: length, its checksum (4 bytes), the data, its checksum (4 bytes).
 _READ_BUFFER = 256 * 1024  # Bytes.
+_Parsed = TypeVar("_Parsed")
 
 
 def serialize(example: Example) -> bytes:
@@ -116,8 +117,12 @@ def expand_paths(examples_path: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def shard_writer(paths: Sequence[str | Path]) -> Iterator[Callable[[Example], None]]:
+def shard_writer(paths: Sequence[str | Path], to_record: Callable[[Any], bytes] = serialize) -> Iterator[Callable[[Any], None]]:
     """Gives a function that writes examples to the files in turn; they get their names at the end, or never if anything fails.
+
+    Args:
+        paths: Files to write.
+        to_record: The schema: what makes a record of an example.
 
     Raises:
         DataError: A file cannot be written.
@@ -127,7 +132,7 @@ def shard_writer(paths: Sequence[str | Path]) -> Iterator[Callable[[Example], No
     try:
         writers.extend(tf.io.TFRecordWriter(os.fspath(path)) for path in temporary)
         turn = itertools.cycle(writers)
-        yield lambda example: next(turn).write(serialize(example))
+        yield lambda example: next(turn).write(to_record(example))
         for writer in writers:
             writer.close()
         for unfinished, path in zip(temporary, paths, strict=True):
@@ -192,6 +197,19 @@ def read(paths: Iterable[str], on_error: Literal["raise", "skip"] = "raise") -> 
     Raises:
         DataError: A record is damaged (names file and record, counted from 0), or a file cannot be read.
     """
+    return read_with(parse, paths, on_error)
+
+
+def read_with(
+    from_record: Callable[[bytes], _Parsed], paths: Iterable[str], on_error: Literal["raise", "skip"]
+) -> Iterator[_Parsed]:
+    """As `read`, for records of any schema.
+
+    Args:
+        from_record: Parses a record; the message of its `DataError` continues "record 3 …".
+        paths: As for `read`.
+        on_error: As for `read`.
+    """
     skipped = 0
     for path in paths:
         try:
@@ -200,7 +218,7 @@ def read(paths: Iterable[str], on_error: Literal["raise", "skip"] = "raise") -> 
             raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
         for index, offset in enumerate(offsets):
             try:
-                example = _parse_at(path, offset)
+                example = from_record(_bytes_of(path, offset))
             except DataError as error:
                 if on_error == "raise":
                     raise DataError(f"{path}: record {index} {error}; make the file again.") from error
@@ -210,13 +228,12 @@ def read(paths: Iterable[str], on_error: Literal["raise", "skip"] = "raise") -> 
             yield example
 
 
-def _parse_at(path: str, offset: int) -> Example:
-    """Reads and parses one record; the message of its `DataError` continues "record 3 …"."""
+def _bytes_of(path: str, offset: int) -> bytes:
+    """Reads one record; the message of its `DataError` continues "record 3 …"."""
     try:
-        serialized = _bytes_at(path, offset)
+        return _bytes_at(path, offset).numpy()
     except tf.errors.OpError as error:
         raise DataError("is damaged or truncated") from error
-    return parse(serialized.numpy())
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])

@@ -1,6 +1,7 @@
 """Slakh's layout: folders `Track*` with a mix, a MIDI file per stem and metadata.yaml, as distributed or rendered here.
 
 Slakh2100 (original and redux: folders train, validation, test, and omitted, which is left out) and BabySlakh (no split).
+Drums are never labelled: what they play has no pitch, and no family is theirs. They stay in the mixes.
 Manilow et al. 2019, "Cutting music source separation some Slakh".
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from polyamp import constants, notes
+from polyamp.data.recording import Recording, split_of_folder
 from polyamp.errors import DataError
 from polyamp.notes import Notes
 
@@ -19,19 +21,22 @@ _MIXES = ("mix.flac", "mix.wav", "mix.ogg", "mix.mp3")
 _SKIPPED_FOLDERS = ("omitted",)  # Redux: tracks whose MIDI file is also another track's.
 
 
-def find_tracks(folder: Path) -> list[tuple[Path, Path]]:
-    """The mix and the metadata file of every track that has both, in any depth below `folder`.
+def find(folder: Path) -> list[Recording]:
+    """Every track that has a mix and a MIDI folder, in any depth below `folder`; "train" where no folder says the split.
 
     Raises:
         DataError: There is none.
     """
     tracks = []
     for metadata in sorted(folder.rglob(METADATA)):
-        if set(metadata.relative_to(folder).parts) & set(_SKIPPED_FOLDERS):
+        track = metadata.parent
+        parts = metadata.relative_to(folder).parts
+        if any(part in _SKIPPED_FOLDERS or part.startswith(".") for part in parts):  # Hidden: unfinished, of render_midi.py.
             continue
-        mix = next((metadata.parent / name for name in _MIXES if (metadata.parent / name).is_file()), None)
-        if mix is not None and (metadata.parent / "MIDI").is_dir():
-            tracks.append((mix, metadata))
+        mix = next((track / name for name in _MIXES if (track / name).is_file()), None)
+        if mix is not None and (track / "MIDI").is_dir():
+            split = split_of_folder(mix, folder) or "train"
+            tracks.append(Recording(track.relative_to(folder).as_posix(), split, mix, metadata))
     if not tracks:
         raise DataError(f"{folder}: no Slakh tracks (folders with {METADATA}, MIDI/ and mix.flac or mix.wav) in it.")
     return tracks

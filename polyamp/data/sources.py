@@ -1,48 +1,22 @@
 """Data sets as they are distributed: which recordings a folder has, in which split, and where their notes are."""
 
-import csv
-import dataclasses
-import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from absl import logging
 
 from polyamp import constants, notes
 from polyamp.audio import reading
-from polyamp.data import segments, slakh
+from polyamp.data import maestro, segments, slakh
 from polyamp.data.example import Example
+from polyamp.data.recording import Recording, audio_files, find_with, split_of_folder
 from polyamp.errors import DataError
 from polyamp.notes import Notes
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".m4a", ".opus")
 LABEL_SUFFIXES = (".tsv", ".mid", ".midi", ".txt")  # In this order of preference: MAPS' .txt has no velocities.
-
-# Names of folders that say which split the recordings in them belong to.
-_SPLIT_FOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "test": "test", "devtest": "test"}
 
 # The two real pianos of MAPS are its test set ("configuration 2" of Sigtia et al. 2016).
 _MAPS_TEST_PIANOS = ("ENSTDkAm", "ENSTDkCl")
-
-
-@dataclasses.dataclass(frozen=True)
-class Recording:
-    """One recording of a data set.
-
-    Attributes:
-        id: Unique within the data set.
-        split: "train", "validation" or "test".
-        audio: The audio file.
-        labels: The file with its notes: .tsv, .mid, .midi, .txt as in MAPS, or the metadata.yaml of a Slakh track.
-    """
-
-    id: str
-    split: str
-    audio: Path
-    labels: Path
 
 
 def find(dataset: str, input_dir: str | Path) -> list[Recording]:
@@ -58,36 +32,7 @@ def find(dataset: str, input_dir: str | Path) -> list[Recording]:
     Raises:
         DataError: The folder is missing or holds no such data set, or a recording has no notes.
     """
-    folder = Path(input_dir)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder.")
-    if dataset not in DATASETS:
-        raise DataError(f"{dataset!r} is not a known data set; known: {', '.join(DATASETS)}.")
-    recordings = sorted(DATASETS[dataset](folder), key=lambda recording: recording.id)
-    for one, other in zip(recordings[:-1], recordings[1:], strict=True):
-        if one.id == other.id:
-            raise DataError(f"{one.audio} and {other.audio}: two audio files of one name; remove one of them.")
-    return recordings
-
-
-def hold_out(recordings: Iterable[Recording], pieces: Sequence[str]) -> list[Recording]:
-    """Moves pieces from the train split to validation, all performances of a piece together.
-
-    Args:
-        recordings: Of any split.
-        pieces: Names that occur in the ids of their recordings as whole words ("op1" is not in "op10").
-
-    Raises:
-        DataError: No training recording is of a piece.
-    """
-    recordings = list(recordings)
-    for piece in pieces:
-        name = re.compile(rf"(?<![A-Za-z0-9]){re.escape(piece)}(?![A-Za-z0-9])")
-        chosen = {recording.id for recording in recordings if recording.split == "train" and name.search(recording.id)}
-        if not chosen:
-            raise DataError(f"No recording of the train split has {piece!r} in its id; check the pieces to hold out.")
-        recordings = [dataclasses.replace(r, split="validation") if r.id in chosen else r for r in recordings]
-    return recordings
+    return find_with(DATASETS, dataset, input_dir)
 
 
 def load(recording: Recording) -> tuple[np.ndarray, Notes]:
@@ -137,10 +82,6 @@ def _read_maps_txt(path: Path) -> Notes:
         raise DataError(f"{path}: {error}") from error
 
 
-def _audio_files(folder: Path, pattern: str = "*") -> list[Path]:
-    return [path for path in folder.rglob(pattern) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
-
-
 def _labels_of(audio: Path, folder: Path) -> Path:
     """The file of notes beside the audio, or in the data set's folder `labels`."""
     for place in (audio.parent, folder / "labels"):
@@ -150,29 +91,21 @@ def _labels_of(audio: Path, folder: Path) -> Path:
     raise DataError(f"{audio}: no notes with that name ({', '.join(LABEL_SUFFIXES)}) beside it or in {folder / 'labels'}.")
 
 
-def _split_of_folder(audio: Path, folder: Path) -> str | None:
-    """The split that the outermost folder of a telling name says."""
-    for part in audio.relative_to(folder).parts[:-1]:
-        if part.lower() in _SPLIT_FOLDERS:
-            return _SPLIT_FOLDERS[part.lower()]
-    return None
-
-
 def _find_maps(folder: Path) -> list[Recording]:
     """MAPS: the pieces (MUS) of the original layout, or of one with the folders train, test (or devtest) and labels.
 
     Where folders do not say the split the two real pianos are "test" and the others "train", but for pieces that are also
     in the test set.
     """
-    files = _audio_files(folder, "MAPS_MUS-*")
+    files = audio_files(folder, "MAPS_MUS-*")
     if not files:
         raise DataError(f"{folder}: no MAPS pieces (audio files named MAPS_MUS-*) in it.")
     test_pieces = {_maps_piece(audio) for audio in files if _is_maps_test(audio, folder)}
     recordings = []
     for audio in files:
         is_test = _is_maps_test(audio, folder)
-        split = _split_of_folder(audio, folder) or ("test" if is_test else "train")
-        if split == "train" and _split_of_folder(audio, folder) is None and _maps_piece(audio) in test_pieces:
+        split = split_of_folder(audio, folder) or ("test" if is_test else "train")
+        if split == "train" and split_of_folder(audio, folder) is None and _maps_piece(audio) in test_pieces:
             continue
         recordings.append(Recording(audio.stem, split, audio, _labels_of(audio, folder)))
     return recordings
@@ -184,58 +117,19 @@ def _maps_piece(audio: Path) -> str:
 
 
 def _is_maps_test(audio: Path, folder: Path) -> bool:
-    said = _split_of_folder(audio, folder)
+    said = split_of_folder(audio, folder)
     return said == "test" if said else audio.stem.endswith(_MAPS_TEST_PIANOS)
-
-
-def _find_maestro(folder: Path) -> list[Recording]:
-    """MAESTRO v1 to v3: its metadata file names the recordings and their splits."""
-    listed = [path for path in sorted(folder.glob("maestro*")) if path.suffix in (".csv", ".json")]
-    if not listed:
-        raise DataError(f"{folder}: no MAESTRO metadata (maestro-v….csv or .json) in it.")
-    metadata = max(listed, key=lambda path: (path.stem, path.suffix == ".csv"))
-    recordings, missing = [], 0
-    for row in _read_metadata(metadata):
-        audio = _existing(folder / row["audio_filename"], AUDIO_SUFFIXES)
-        labels = _existing(folder / row["midi_filename"], (".midi", ".mid"))
-        if audio and labels:
-            recording_id = Path(row["audio_filename"]).with_suffix("").as_posix()
-            recordings.append(Recording(recording_id, row["split"], audio, labels))
-        missing += not (audio and labels)
-    if not recordings:
-        raise DataError(f"{metadata}: none of the {missing} recordings that it lists is in {folder}.")
-    if missing:
-        logging.warning("%s: %d of %d recordings are not there; skipped.", metadata, missing, missing + len(recordings))
-    return recordings
-
-
-def _read_metadata(path: Path) -> list[dict[str, Any]]:
-    """Rows of the csv, of the list of objects that v1 and v2 have as json, or of the object of columns that v3 has."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        rows: Any = list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else json.loads(text)
-        if isinstance(rows, dict):
-            rows = [{name: column[key] for name, column in rows.items()} for key in rows["split"]]
-        return [{name: str(row[name]) for name in ("split", "audio_filename", "midi_filename")} for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is no MAESTRO metadata (split, audio_filename, midi_filename); download it again.") from error
-
-
-def _existing(path: Path, suffixes: Iterable[str]) -> Path | None:
-    """The file, or the same in one of the other formats; None where there is none."""
-    candidates = [path, *(path.with_suffix(suffix) for suffix in suffixes)]
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _find_folder(folder: Path) -> list[Recording]:
     """Any audio with notes of the same name; folders named train, validation or test say the split, "train" is the default."""
-    files = _audio_files(folder)
+    files = audio_files(folder)
     if not files:
         raise DataError(f"{folder}: no audio files in it.")
     return [
         Recording(
             audio.relative_to(folder).with_suffix("").as_posix(),
-            _split_of_folder(audio, folder) or "train",
+            split_of_folder(audio, folder) or "train",
             audio,
             _labels_of(audio, folder),
         )
@@ -243,17 +137,9 @@ def _find_folder(folder: Path) -> list[Recording]:
     ]
 
 
-def _find_slakh(folder: Path) -> list[Recording]:
-    """Slakh2100, BabySlakh or what scripts/render_midi.py makes; without folders that say the split all is "train"."""
-    return [
-        Recording(mix.parent.relative_to(folder).as_posix(), _split_of_folder(mix, folder) or "train", mix, metadata)
-        for mix, metadata in slakh.find_tracks(folder)
-    ]
-
-
 DATASETS: dict[str, Callable[[Path], list[Recording]]] = {
     "maps": _find_maps,
-    "maestro": _find_maestro,
+    "maestro": maestro.find,
     "folder": _find_folder,
-    "slakh": _find_slakh,
+    "slakh": slakh.find,
 }

@@ -65,7 +65,7 @@ def test_whole_recordings_of_one_split(folder: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--input_dir={folder}", "--split=validation"), "no recordings in 'validation'; it has test, train"),
+        (("--input_dir={folder}", "--split=validation"), "nothing in 'validation'; it has test, train"),
         (("--input_dir={folder}/absent",), "no such folder"),
         (("--input_dir={folder}", "--min_length=9", "--max_length=3"), "--min_length=9 is above --max_length=3"),
         (("--input_dir={folder}", "--output_dir={folder}/train/a.tsv"), "cannot be made"),

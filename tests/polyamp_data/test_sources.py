@@ -9,7 +9,7 @@ import soundfile
 from note_seq import midi_io
 
 from polyamp import notes
-from polyamp.data import sources
+from polyamp.data import recording, sources
 from polyamp.errors import AudioError, DataError
 from polyamp.notes import Notes
 
@@ -37,7 +37,7 @@ def _tsv(path: Path, of: Notes = LABELS) -> None:
 
 
 def _splits(recordings: list[sources.Recording]) -> dict[str, str]:
-    return {recording.id: recording.split for recording in recordings}
+    return {one.id: one.split for one in recordings}
 
 
 def test_maps_with_folders_of_splits_and_labels_apart(tmp_path: Path):
@@ -96,7 +96,7 @@ def test_maestro_of_all_versions(tmp_path: Path, metadata: str, caplog: pytest.L
         recordings = sources.find("maestro", tmp_path)
     assert _splits(recordings) == {"2018/one": "train", "2018/two": "validation", "2018/three": "test"}
     assert "1 of 4 recordings are not there" in caplog.text
-    audio, found = sources.load(next(recording for recording in recordings if recording.id == "2018/two"))
+    audio, found = sources.load(next(one for one in recordings if one.id == "2018/two"))
     assert abs(len(audio) - 16_000) <= 1
     np.testing.assert_allclose(found.onset, [0.1, 0.5], atol=1e-3)
 
@@ -112,8 +112,8 @@ def test_folder_takes_splits_from_subfolders(tmp_path: Path):
 def test_examples_of_a_recording_are_pure(tmp_path: Path):
     _audio(tmp_path / "a.wav", seconds=7.0)
     _tsv(tmp_path / "a.tsv")
-    (recording,) = sources.find("folder", tmp_path)
-    first, again = (sources.examples(recording, 2.0, 3.0) for _ in range(2))
+    (found,) = sources.find("folder", tmp_path)
+    first, again = (sources.examples(found, 2.0, 3.0) for _ in range(2))
     assert len(first) == 3
     for one, other in zip(first, again, strict=True):
         assert one.id == other.id and one.notes == other.notes
@@ -151,8 +151,8 @@ def test_hold_out_moves_all_performances_of_a_piece_and_no_other():
     ids = ("MAPS_MUS-op1_A", "MAPS_MUS-op1_B", "MAPS_MUS-op10_A", "MAPS_MUS-op1_ENSTDkCl")
     splits = ("train", "train", "train", "test")
     recordings = [sources.Recording(i, split, Path(i), Path(i)) for i, split in zip(ids, splits, strict=True)]
-    held_out = _splits(sources.hold_out(recordings, ["op1"]))
+    held_out = _splits(recording.hold_out(recordings, ["op1"]))
     assert held_out == dict(zip(ids, ("validation", "validation", "train", "test"), strict=True))
-    assert _splits(sources.hold_out(recordings, [])) == dict(zip(ids, splits, strict=True))
+    assert _splits(recording.hold_out(recordings, [])) == dict(zip(ids, splits, strict=True))
     with pytest.raises(DataError, match="'op2'"):
-        sources.hold_out(recordings, ["op2"])
+        recording.hold_out(recordings, ["op2"])

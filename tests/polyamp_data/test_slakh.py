@@ -1,0 +1,94 @@
+"""Slakh's layouts: which tracks are found, in which split, and with which notes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pretty_midi
+import pytest
+import soundfile
+import yaml
+
+from polyamp.data import slakh, sources
+from polyamp.errors import DataError
+
+# Name -> program, whether drums, and (onset, offset, pitch, velocity) of its notes.
+STEMS = {
+    "S00": (30, False, [(0.5, 1.0, 52, 70), (1.5, 1.75, 55, 90)]),
+    "S01": (128, True, [(0.0, 0.1, 36, 100)]),
+    "S02": (1, False, [(0.25, 2.0, 60, 64)]),
+}
+
+
+def _track(folder: Path, mix: str = "mix.flac", **changes: Any) -> None:
+    """A track as Slakh has it: programs, and which stem is drums, are in metadata.yaml only."""
+    (folder / "MIDI").mkdir(parents=True)
+    soundfile.write(folder / mix, np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 16_000), 16_000)
+    stems = {}
+    for name, (program, is_drum, rows) in STEMS.items():
+        midi = pretty_midi.PrettyMIDI()
+        instrument = pretty_midi.Instrument(0)
+        instrument.notes = [pretty_midi.Note(velocity, pitch, on, off) for on, off, pitch, velocity in rows]
+        midi.instruments.append(instrument)
+        midi.write(str(folder / "MIDI" / f"{name}.mid"))
+        stems[name] = {"inst_class": "x", "is_drum": is_drum, "program_num": program, "audio_rendered": True} | changes
+    (folder / "metadata.yaml").write_text(yaml.safe_dump({"UUID": "1a", "midi_dir": "MIDI", "stems": stems}))
+
+
+def test_slakh2100_has_splits_and_the_omitted_tracks_of_redux_are_left_out(tmp_path: Path):
+    for name in ("train/Track00001", "validation/Track01501", "test/Track01876", "omitted/Track00049"):
+        _track(tmp_path / name)
+    found = sources.find("slakh", tmp_path)
+    assert {one.id: one.split for one in found} == {
+        "train/Track00001": "train",
+        "validation/Track01501": "validation",
+        "test/Track01876": "test",
+    }
+
+
+def test_babyslakh_is_flat_and_has_wav(tmp_path: Path):
+    _track(tmp_path / "Track00001", mix="mix.wav")
+    (tmp_path / "Track00007" / "MIDI").mkdir(parents=True)  # Neither a mix nor metadata.
+    (found,) = sources.find("slakh", tmp_path)
+    assert (found.id, found.split, found.audio.name) == ("Track00001", "train", "mix.wav")
+
+
+def test_notes_carry_the_program_of_their_stem_and_drums_are_left_out(tmp_path: Path):
+    _track(tmp_path / "Track00001")
+    audio, notes = sources.load(sources.find("slakh", tmp_path)[0])
+    assert len(audio) == 48_000
+    assert notes.program.tolist() == [1, 30, 30]
+    assert notes.pitch.tolist() == [60, 52, 55]
+    assert notes.velocity.tolist() == [64, 70, 90]
+    np.testing.assert_allclose(notes.onset, [0.25, 0.5, 1.5], atol=2e-3)
+    np.testing.assert_allclose(notes.offset, [2.0, 1.0, 1.75], atol=2e-3)
+
+
+def test_a_stem_without_a_midi_file_has_no_notes(tmp_path: Path):
+    _track(tmp_path / "Track00001")
+    (tmp_path / "Track00001" / "MIDI" / "S00.mid").unlink()
+    assert slakh.read_notes(tmp_path / "Track00001" / "metadata.yaml").program.tolist() == [1]
+
+
+def test_unfinished_tracks_of_rendering_are_not_found(tmp_path: Path):
+    _track(tmp_path / "train" / "Track00001")
+    _track(tmp_path / "train" / ".Track00002.99.tmp")
+    assert [one.id for one in sources.find("slakh", tmp_path)] == ["train/Track00001"]
+
+
+def test_problems_are_one_line_errors(tmp_path: Path):
+    with pytest.raises(DataError, match="no Slakh tracks"):
+        sources.find("slakh", tmp_path)
+    _track(tmp_path / "Track00001", program_num=129)
+    metadata = tmp_path / "Track00001" / "metadata.yaml"
+    with pytest.raises(DataError, match="stem S00 has program_num 129"):
+        slakh.read_notes(metadata)
+    for text in ("stems: [", "stems:\n- S00\n", "UUID: 1a\n", "stems:\n  S00: {is_drum: false}\n", ""):
+        metadata.write_text(text)
+        with pytest.raises(DataError, match="metadata.yaml: is no metadata of a Slakh track") as raised:
+            slakh.read_notes(metadata)
+        assert "\n" not in str(raised.value)
+    metadata.write_text("stems:\n  S00: {is_drum: false, program_num: 3}\n")
+    (tmp_path / "Track00001" / "MIDI" / "S00.mid").write_bytes(b"no MIDI")
+    with pytest.raises(DataError, match="S00.mid"):
+        slakh.read_notes(metadata)

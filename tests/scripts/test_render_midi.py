@@ -1,0 +1,354 @@
+"""`scripts/render_midi.py`: with a synthesiser of our own in FluidSynth's place, and where it is installed with FluidSynth."""
+
+import collections
+import dataclasses
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pretty_midi
+import pytest
+import soundfile
+import yaml
+
+from polyamp import constants
+from polyamp.data import note_files, sources
+from polyamp.errors import PolyampError
+
+Row = tuple[float, float, int, int]  # Onset, offset, pitch, velocity.
+SOUNDS = [(0, 0), (0, 4), (0, 33), (0, 39), (8, 0), (0, 73), (128, 0)]  # Bank and program.
+BASS = (33, False, [(0.5, 1.0, 40, 90), (1.0, 1.5, 43, 80)])
+PIANO = (0, False, [(0.25, 1.75, 60, 64)])
+DRUMS = (0, True, [(0.0, 0.1, 36, 100)])
+
+
+def _soundfont(path: Path, sounds: list[tuple[int, int]], keys: tuple[int, int] = (0, 127)) -> Path:
+    """A SoundFont without samples that says which presets it has, each an instrument with two zones: its keys, halved."""
+    middle = sum(keys) // 2
+    tables: dict[bytes, list[bytes]] = collections.defaultdict(list)
+    for number, (bank, program) in enumerate([*sounds, (0, 0)]):  # The last of each table only ends it.
+        tables[b"phdr"].append(struct.pack("<20sHHHIII", b"x", program, bank, 2 * number, 0, 0, 0))
+        # The first zone of the preset narrows the keys for all: 43 is their generator, 41 the instrument, 53 the sample.
+        tables[b"pbag"] += [struct.pack("<HH", 2 * number, 0), struct.pack("<HH", 2 * number + 1, 0)]
+        tables[b"pgen"] += [struct.pack("<HBB", 43, 0, 120), struct.pack("<HH", 41, number)]
+        tables[b"inst"].append(struct.pack("<20sH", b"x", 2 * number))
+        tables[b"ibag"] += [struct.pack("<HH", 4 * number, 0), struct.pack("<HH", 4 * number + 2, 0)]
+        for zone in (keys[0], middle), (middle + 1, keys[1]):
+            tables[b"igen"] += [struct.pack("<HBB", 43, *zone), struct.pack("<HH", 53, 0)]
+    tables |= {b"pmod": [bytes(10)], b"imod": [bytes(10)], b"shdr": [bytes(46)]}
+    body = b""
+    for name in (b"phdr", b"pbag", b"pmod", b"pgen", b"inst", b"ibag", b"imod", b"igen", b"shdr"):
+        table = b"".join(tables[name])
+        body += name + struct.pack("<I", len(table)) + table
+    path.write_bytes(b"RIFF....sfbk phdr in a sample " + body)
+    return path
+
+
+def _midi(path: Path, *stems: tuple[int, bool, list[Row]], controls: tuple[tuple[int, int, float], ...] = ()) -> Path:
+    midi = pretty_midi.PrettyMIDI()
+    for program, is_drum, rows in stems:
+        instrument = pretty_midi.Instrument(program, is_drum)
+        instrument.notes = [pretty_midi.Note(velocity, pitch, on, off) for on, off, pitch, velocity in rows]
+        instrument.control_changes = [pretty_midi.ControlChange(*control) for control in controls]
+        midi.instruments.append(instrument)
+    path.parent.mkdir(exist_ok=True)
+    midi.write(str(path))
+    return path
+
+
+def _synthesise(midi: Path, soundfont: Path, room: bool, name: str) -> np.ndarray:
+    """Sine tones in FluidSynth's place."""
+    read = pretty_midi.PrettyMIDI(str(midi))
+    samples = np.zeros(round(16_000 * (read.get_end_time() + 1.0)), np.float32)
+    for note in (note for instrument in read.instruments for note in instrument.notes):
+        start, end = round(note.start * 16_000), round(note.end * 16_000)
+        frequency = 440 * 2 ** ((note.pitch - 69) / 12)
+        samples[start:end] += np.sin(2 * np.pi * frequency * np.arange(end - start) / 16_000) * note.velocity / 1000
+    return samples
+
+
+@pytest.fixture
+def render(load: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
+    """A function that loads the script with a SoundFont and these settings, and an installed FluidSynth that is ours."""
+    font = _soundfont(tmp_path / "font.sf2", SOUNDS)
+
+    def prepare(**settings: Any) -> ModuleType:
+        given = {"soundfonts": font, "output_dir": tmp_path / "out", "jobs": 1, "substitute": 0, "drums": 1} | settings
+        script, _ = load("render_midi", **given)
+        monkeypatch.setattr(shutil, "which", lambda name: name)
+        script.run_fluidsynth = _synthesise
+        return script
+
+    return prepare
+
+
+def _run(script: ModuleType) -> int:
+    return script.main(["render_midi"])
+
+
+def _programs(track: Path) -> list[int]:
+    stems = yaml.safe_load((track / "metadata.yaml").read_text())["stems"]
+    return [stem["program_num"] for _, stem in sorted(stems.items())]
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_tracks_are_read_back_as_slakh_with_program_and_without_drums(render: Callable, tmp_path: Path):
+    _midi(tmp_path / "midi" / "a.mid", BASS, PIANO, DRUMS)
+    assert _run(render(midi=tmp_path / "midi" / "*.mid", split="validation")) == 0
+    (track,) = sources.find("slakh", tmp_path / "out")
+    assert (track.id, track.split) == ("validation/Track00001", "validation")
+    assert sorted(_programs(track.audio.parent)) == [0, 33, 128]
+    audio, notes = sources.load(track)
+    assert len(audio) == pytest.approx(2.75 * 16_000, abs=100) and 0.2 < np.abs(audio).max() < 1
+    assert notes.program.tolist() == [0, 33, 33] and notes.pitch.tolist() == [60, 40, 43]
+    np.testing.assert_allclose(notes.onset, [0.25, 0.5, 1.0], atol=2e-3)
+    np.testing.assert_allclose(notes.offset, [1.75, 1.0, 1.5], atol=2e-3)
+
+
+def test_the_seed_decides_all_choices(render: Callable, tmp_path: Path):
+    rows = [(0.1 * i, 0.1 * i + 0.1, 40 + i, 90) for i in range(60)]
+    _midi(tmp_path / "midi" / "a.mid", (0, False, rows), (34, False, rows), DRUMS)
+    choices = {"midi": tmp_path / "midi/a.mid", "substitute": 0.5, "transpose": 5, "excerpt": 2, "variants": 3, "drums": 0.5}
+    made = []
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        assert _run(render(**choices, seed=seed, output_dir=tmp_path / name)) == 0
+        made.append(_contents(tmp_path / name))
+    one, again, other = made
+    assert one == again and one != other
+    mixes = [data for name, data in one.items() if name.endswith("mix.flac")]
+    assert len(set(mixes)) == 3
+
+
+def test_excerpts_are_moved_to_the_start_with_the_state_of_pedal_and_volume(render: Callable, tmp_path: Path):
+    rows = [(100.0 + 0.25 * i, 100.0 + 0.25 * i + 0.125, 60 + i % 12, 64) for i in range(400)]
+    _midi(
+        tmp_path / "a.mid",
+        (0, False, rows),
+        controls=((7, 90, 0.0), (64, 0, 98.0), (64, 127, 99.0), (1, 5, 99.0), (64, 0, 500.0)),
+    )
+    script = render()
+    for seed in range(5):
+        (stem,) = script._excerpt(script.read_stems(tmp_path / "a.mid"), 10.0, np.random.default_rng(seed))
+        assert 36 <= len(stem.notes) <= 40
+        assert min(stem.notes)[0] >= 0 and max(off for _, off, *_ in stem.notes) <= 10.0
+        np.testing.assert_allclose(np.diff([on for on, *_ in stem.notes]), 0.25, atol=2e-3)
+        assert stem.controls == [(0.0, 7, 90), (0.0, 64, 127), (10.0, 64, 0)]
+
+
+def test_long_silence_does_not_make_an_excerpt_empty(render: Callable, tmp_path: Path):
+    late = [(1700.0 + i, 1700.5 + i, 60, 64) for i in range(30)]
+    script = render()
+    for rows in (late, [(0.0, 0.5, 60, 64), *late], [(0.0, 900.0, 60, 64)]):  # Before, between, after the notes.
+        _midi(tmp_path / "a.mid", (0, False, rows))
+        stems = script.read_stems(tmp_path / "a.mid")
+        for seed in range(20):
+            (stem,) = script._excerpt(stems, 10.0, np.random.default_rng(seed))
+            assert stem.notes and 0 <= stem.notes[0][0] < 10
+    _midi(tmp_path / "a.mid", (0, False, late))
+    (whole,) = script._excerpt(script.read_stems(tmp_path / "a.mid"), 0.0, np.random.default_rng(0))
+    assert len(whole.notes) == 30 and whole.notes[0][:2] == pytest.approx((1.0, 1.5), abs=2e-3)
+
+
+def test_transposition_leaves_drums_alone_and_drops_what_leaves_the_range(render: Callable):
+    script = render()
+    rows = [(0.0, 1.0, 60, 64), (1.0, 2.0, 126, 64)]
+    stems = [script.Stem("", 0, is_drum, rows, []) for is_drum in (False, True)]
+    melodic, drums = script._transposed(stems, 3)
+    assert [pitch for *_, pitch, _ in melodic.notes] == [63]
+    assert drums.notes == rows
+
+
+def test_sounds_are_chosen_by_program_or_family_and_each_soundfont_is_as_likely(render: Callable, tmp_path: Path):
+    fonts = {"a": [(0, 33)] * 1 + [(0, 34)] * 9, "b": [(0, 33)], "c": [(0, 0)], "d": [(128, 0)]}
+    script = render()
+    sounds = [sound for name, rows in fonts.items() for sound in script.read_presets(_soundfont(tmp_path / name, rows))]
+
+    def choices(program: int = 33, is_drum: bool = False, **settings: float) -> collections.Counter[tuple[str, int]]:
+        script = render(**settings)
+        stem = script.Stem("", program, is_drum, [], [])
+        rng = np.random.default_rng(0)
+        chosen = [script.choose_sound(stem, sounds, rng) for _ in range(300)]
+        return collections.Counter((one.soundfont.name, one.program) if one else ("none", -1) for one in chosen)
+
+    same = choices()
+    assert same.keys() == {("a", 33), ("b", 33)} and 100 < same["a", 33] < 200
+    family = choices(substitute=1)
+    assert family.keys() == {("a", 33), ("a", 34), ("b", 33)} and 100 < family["b", 33] < 200
+    assert choices(program=35).keys() == family.keys()  # No SoundFont has 35: another bass.
+    assert choices(is_drum=True).keys() == {("d", 0)}
+    assert choices(program=73).keys() == {("none", -1)}
+    anything = choices(any_family=1)
+    assert ("c", 0) in anything and ("none", -1) in anything and ("d", 0) not in anything
+
+
+def test_notes_that_a_preset_cannot_play_are_not_in_the_labels(render: Callable, tmp_path: Path):
+    narrow = _soundfont(tmp_path / "narrow.sf2", [(0, 33)], keys=(20, 42))
+    wide = _soundfont(tmp_path / "wide.sf2", [(0, 33)], keys=(40, 127))
+    script = render()
+    (sound,) = script.read_presets(narrow)
+    assert sound.keys == set(range(20, 43))
+    assert script.read_presets(wide)[0].keys == set(range(40, 121))  # The preset itself ends at 120.
+    _midi(tmp_path / "a.mid", BASS, PIANO)  # Of the bass 40 and 43, and no piano.
+    assert _run(render(midi=tmp_path / "a.mid", soundfonts=narrow, output_dir=tmp_path / "narrow")) == 0
+    _, notes = sources.load(sources.find("slakh", tmp_path / "narrow")[0])
+    assert notes.pitch.tolist() == [40]
+    both = script.read_presets(narrow) + script.read_presets(wide)
+    (bass,) = script.read_stems(_midi(tmp_path / "b.mid", BASS))
+    assert {script.choose_sound(bass, both, np.random.default_rng(seed)).soundfont for seed in range(20)} == {wide}
+
+
+def test_a_finished_track_is_not_rendered_again_unless_it_is_of_another_piece(render: Callable, tmp_path: Path):
+    _midi(tmp_path / "midi" / "b.mid", BASS)
+    assert _run(render(midi=tmp_path / "midi" / "*.mid")) == 0
+    first = _contents(tmp_path / "out")
+    script = render(midi=tmp_path / "midi" / "*.mid", seed=1)
+    script.run_fluidsynth = None  # Would be an error to call.
+    assert _run(script) == 0 and _contents(tmp_path / "out") == first
+    _midi(tmp_path / "midi" / "a.mid", PIANO)
+    assert _run(render(midi=tmp_path / "midi" / "*.mid")) == 0
+    assert [_programs(tmp_path / "out" / "train" / f"Track0000{number}") for number in (1, 2)] == [[0], [33]]
+
+
+def test_a_failure_is_a_line_leaves_nothing_half_written_and_the_others_are_done(
+    render: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+):
+    _midi(tmp_path / "midi" / "a.mid", PIANO, BASS)
+    _midi(tmp_path / "midi" / "b.mid", PIANO)
+    (tmp_path / "midi" / "c.mid").write_bytes(b"no MIDI")
+    script = render(midi=tmp_path / "midi" / "*.mid")
+
+    def fail_for_the_bass(midi: Path, *others: Any) -> np.ndarray:
+        if pretty_midi.PrettyMIDI(str(midi)).instruments[0].program == 33:
+            raise PolyampError("the bass cannot be rendered")
+        return _synthesise(midi, *others)
+
+    script.run_fluidsynth = fail_for_the_bass
+    assert _run(script) == 1
+    assert [path.name for path in (tmp_path / "out" / "train").iterdir()] == ["Track00002"]
+    assert "the bass cannot be rendered" in caplog.text and "c.mid: is not a usable MIDI file" in caplog.text
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: 2 of 3 could not be rendered")
+
+
+def test_a_hanging_fluidsynth_is_stopped(
+    load: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    _midi(tmp_path / "a.mid", PIANO)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "fluidsynth"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    font = _soundfont(tmp_path / "font.sf2", SOUNDS)
+    script, _ = load("render_midi", midi=tmp_path / "a.mid", soundfonts=font, output_dir=tmp_path / "out", timeout=1)
+    assert _run(script) == 1
+    assert "a.mid, stem S00: FluidSynth could not render it with font.sf2 (not done after 1 s)" in caplog.text
+    assert not list((tmp_path / "out" / "train").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "give --midi or --single_notes"),
+        ({"midi": "{folder}/absent*.mid"}, "--midi: no file is called"),
+        ({"midi": "{folder}/a.mid", "soundfonts": "absent"}, "--soundfonts: no file 'absent'"),
+        ({"midi": "{folder}/a.mid", "soundfonts": "{folder}/a.mid"}, "a.mid: is no SoundFont"),
+        ({"midi": "{folder}/a.mid", "output_dir": "{folder}/a.mid"}, "a.mid: cannot be made"),
+        ({"midi": "{folder}/a.mid", "drums": "0"}, "1 of 1 could not be rendered"),
+        ({"single_notes": "drums"}, "--single_notes: 'drums' is none of bass, brass"),
+        ({"single_notes": "organ"}, "none of the SoundFonts has a preset of these families"),
+    ],
+)
+def test_problems_are_one_line_errors(
+    render: Callable, tmp_path: Path, settings: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    _midi(tmp_path / "a.mid", DRUMS)
+    assert _run(render(**{name: value.format(folder=tmp_path) for name, value in settings.items()})) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert message in line
+
+
+def test_without_fluidsynth_it_says_what_to_install(
+    load: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    script, _ = load("render_midi", midi="a.mid", output_dir=tmp_path / "out")
+    assert _run(script) == 1
+    assert "fluidsynth is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_single_notes_are_in_nsynths_layout(render: Callable, tmp_path: Path):
+    assert _run(render(single_notes="bass,flute", split="validation", variants=2)) == 0
+    found = note_files.find("nsynth", tmp_path / "out")
+    listing = json.loads((tmp_path / "out" / "nsynth-valid" / "examples.json").read_text())
+    assert {note.id for note in found} == set(listing)
+    instruments = collections.defaultdict(list)
+    for note in found:
+        assert (note.split, note.source) == ("validation", "synthetic")
+        assert listing[note.id]["instrument_family"] == constants.FAMILIES.index(note.family)
+        instruments[note.instrument].append(note)
+    assert instruments.keys() == {"bass_synthetic_000", "bass_synthetic_001", "flute_synthetic_000"}
+    for notes in instruments.values():
+        assert 8 < len({note.pitch for note in notes}) <= 16
+        example = note_files.load(notes[-1])
+        spectrum = np.abs(np.fft.rfft(example.audio[:32_000]))
+        frequency = 440 * 2 ** ((example.pitch - 69) / 12)
+        assert spectrum.argmax() / 2 == pytest.approx(frequency, rel=0.02)
+        assert np.abs(example.audio).max() == pytest.approx(0.8, abs=0.01)
+        assert np.flatnonzero(example.audio)[-1] / 16_000 == pytest.approx(3.0, abs=0.01)
+
+
+def test_single_notes_do_not_ring_into_the_next(render: Callable, tmp_path: Path):
+    script = render(single_notes="flute")
+    ended = []
+
+    def listen(midi: Path, soundfont: Path, room: bool, name: str) -> np.ndarray:
+        (instrument,) = pretty_midi.PrettyMIDI(str(midi)).instruments
+        ended.extend(control.time for control in instrument.control_changes if control.number == 120)
+        np.testing.assert_allclose([note.start for note in instrument.notes], 4.0 * np.arange(len(ended) + 1), atol=2e-3)
+        return _synthesise(midi, soundfont, room, name)
+
+    script.run_fluidsynth = listen
+    assert _run(script) == 0 and len(ended) > 3
+    np.testing.assert_allclose(ended, 4.0 * np.arange(1, len(ended) + 1) - 0.01, atol=2e-3)
+
+
+@pytest.mark.skipif(shutil.which("fluidsynth") is None, reason="fluidsynth is not installed")
+def test_fluidsynth_plays_tracks_where_their_notes_are(load: Callable, tmp_path: Path):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
+    soundfile.write(tmp_path / "A4.wav", tone, 16_000)
+    maker, _ = load("make_soundfont", samples=tmp_path / "A4.wav", output=tmp_path / "a.sf2")
+    assert maker.main(["make_soundfont"]) == 0
+    rows = [(0.5, 1.0, 69, 100), (1.5, 2.0, 72, 100)]
+    _midi(tmp_path / "a.mid", (0, False, rows))
+    settings = {"soundfonts": tmp_path / "a.sf2", "output_dir": tmp_path / "out", "room": 0, "timeout": 60}
+    script, _ = load("render_midi", midi=tmp_path / "a.mid", **settings)
+    assert _run(script) == 0
+    audio, notes = sources.load(sources.find("slakh", tmp_path / "out")[0])
+    for onset, pitch in zip(notes.onset, notes.pitch, strict=True):
+        attack = round(onset * 16_000)
+        before, after = audio[attack - 800 : attack - 160], audio[attack + 320 : attack + 6_720]
+        assert np.abs(before).max() < 0.1 * np.abs(after).max()
+        heard = np.abs(np.fft.rfft(after * np.hanning(len(after)))).argmax() * 16_000 / len(after)
+        assert heard == pytest.approx(440 * 2 ** ((pitch - 69) / 12), abs=3)
+
+
+def test_stems_are_written_as_they_sound(render: Callable, tmp_path: Path):
+    script = render()
+    rows = [(0.0, 0.5, 60, 64), (0.5, 1.0, 60, 65), (0.25, 0.25, 62, 1)]  # A repeated note, one of no length.
+    stem = script.Stem("", 5, False, rows, [(0.75, 64, 127)])
+    for is_drum in (False, True):
+        script.write_stem(dataclasses.replace(stem, is_drum=is_drum), script.Sound(Path("x"), 0, 5), tmp_path / "s.mid")
+        (read,) = pretty_midi.PrettyMIDI(str(tmp_path / "s.mid")).instruments
+        assert read.is_drum == is_drum and (read.program == 5 or is_drum)
+        found = sorted((note.start, note.end, note.pitch, note.velocity) for note in read.notes)
+        np.testing.assert_allclose(found, [(0.0, 0.5, 60, 64), (0.25, 0.252, 62, 1), (0.5, 1.0, 60, 65)], atol=2e-3)
+        assert [(c.number, c.value) for c in read.control_changes if c.number == 64] == [(64, 127)]
