@@ -46,7 +46,8 @@ def _define_flags() -> flags.FlagValues:
     string("model_dir", "Folder of checkpoints (default: train: ./runs; eval and predict: the weights in the package).")
     string("model_id", "Name of this training; its files are in <model_dir>/<model_type>/<model_id> (default: a fresh one).")
     string("load_id", "Id of the training whose latest checkpoint is loaded; * is the most recent of that model type.", "*")
-    flags.DEFINE_bool("load_full", False, "Load from a checkpoint of the Full model.", flag_values=values)
+    text = "Load from a checkpoint of the Full model; False: FULL from Melodic and Timbre ones (default: only FULL does)."
+    flags.DEFINE_bool("load_full", None, text, flag_values=values)
     text = 'Hyperparameters as JSON, on top of --config: --hparams={"predict_frame_threshold":0.4}'
     flags.DEFINE_multi_string("hparams", [], text, flag_values=values)
     string("config", "Preset of hyperparameters: a name from configs/ or a JSON file.")
@@ -64,7 +65,7 @@ def _string(values: flags.FlagValues, name: str, text: str, default: str | None 
 def _define_training_flags(values: flags.FlagValues) -> None:
     string, enum = functools.partial(_string, values), functools.partial(flags.DEFINE_enum, flag_values=values)
     count = functools.partial(flags.DEFINE_integer, lower_bound=1, flag_values=values)
-    string("nsynth_examples_path", "TFRecords of NSynth, for the models that learn instrument families.")
+    string("nsynth_examples_path", "TFRecords of single notes as NSynth has them, or tfds:nsynth/full, mixed in for FULL.")
     enum("dataset_type", None, ["nsynth", "slakh"], "What --examples_path holds for TIMBRE.")
     string("validation_examples_path", "TFRecords to validate on while training; the best checkpoint is kept as well.")
     count("num_steps", 100_000, "Training steps in all, those before a resumption included.")

@@ -14,11 +14,10 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from polyamp import checkpoint, metrics, notes
+from polyamp import assess, checkpoint, metrics
 from polyamp.data import pipeline
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
-from polyamp.predict import predict_rolls
 
 METRICS_FILE = "metrics.jsonl"
 _LOG_EVERY = 50  # Steps between lines of METRICS_FILE.
@@ -31,7 +30,7 @@ class Progress:
     Attributes:
         step: Optimizer steps done, over all runs.
         seed: Of the data.
-        best: Best validation note onset F1 so far; -1 before the first.
+        best: Best validation score so far (see `assess.main_metric`); -1 before the first.
         stop: Set to end training, with a checkpoint, after the step in progress.
     """
 
@@ -118,10 +117,11 @@ class Saver(keras.callbacks.Callback):
         is_best = False
         if self._validation_paths and not self._progress.stop:
             scores = self._validate()
-            is_best = scores["note_onset_f1"] > self._progress.best
-            self._progress.best = max(self._progress.best, scores["note_onset_f1"])
+            metric = assess.main_metric(self._hparams)
+            is_best = scores[metric] > self._progress.best
+            self._progress.best = max(self._progress.best, scores[metric])
             self._log({f"val_{name}": value for name, value in scores.items()})
-            logging.info("Step %d: validation note onset F1 %.4f.", self._progress.step, scores["note_onset_f1"])
+            logging.info("Step %d: validation %s %.4f.", self._progress.step, metric, scores[metric])
         if not _is_chief():
             return
         if is_best:  # First, since the numbered one says that it is there.
@@ -135,12 +135,10 @@ class Saver(keras.callbacks.Callback):
         checkpoint.save(path, self._whole_model, meta, self._optimizer)
 
     def _validate(self) -> dict[str, float]:
-        """Mean note scores over the validation examples, transcribed whole."""
-        scores = []
-        for example in pipeline.whole_examples(",".join(self._validation_paths)):
-            rolls = predict_rolls(self._whole_model, [example.audio], self._hparams)
-            scores.append(metrics.note_metrics(example.notes, notes.from_rolls(rolls, self._hparams)))
-        return metrics.aggregate(scores)
+        """Mean scores over the validation examples, taken whole."""
+        score = assess.assessor(self._hparams)
+        examples = pipeline.whole_examples(",".join(self._validation_paths))
+        return metrics.aggregate([score(self._whole_model, self._hparams, example).metrics for example in examples])
 
     def _log(self, values: dict[str, float]) -> None:
         """Adds a line to the log and points to the TensorBoard curves, at the step counted over all runs."""

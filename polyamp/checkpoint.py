@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from polyamp.hparams import MelodicHParams
 EMBEDDED = Path(__file__).parent / "checkpoints"
 HPARAMS_FILE, BEST_FILE = "hparams.json", "best.npz"
 _WEIGHTS, _OPTIMIZER, _META = "weights/", "optimizer/", "meta"
+_SEEDS = "seed_generator"
 _NAME = re.compile(r"ckpt-(\d{8,})\.npz")
 
 
@@ -54,12 +55,16 @@ def step_path(directory: Path, step: int) -> Path:
 
 
 def _named(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
-    """Every variable to save or restore under the name that it has in the file."""
-    named = {_WEIGHTS + variable.path: variable for variable in model.variables}
+    """Every variable to save or restore under the name that it has in the file.
+
+    Not the states of dropout's random numbers: Keras numbers them through all models of a process, so their names say nothing.
+    """
+    of_model = [variable for variable in model.variables if not variable.path.startswith(_SEEDS)]
+    named = {_WEIGHTS + variable.path: variable for variable in of_model}
     of_optimizer = optimizer.variables if optimizer is not None else []
     # Without the optimizer's own name, which Keras numbers through.
     named |= {_OPTIMIZER + variable.path.partition("/")[2]: variable for variable in of_optimizer}
-    if len(named) != len(model.variables) + len(of_optimizer):
+    if len(named) != len(of_model) + len(of_optimizer):
         raise ValueError("Two variables have one path; name every layer.")
     return named
 
@@ -100,8 +105,16 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise CheckpointError(f"{path}: not a readable checkpoint, perhaps truncated ({error}); use another one.") from error
 
 
-def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> dict[str, Any]:
+def restore(
+    path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None, part: bool = False
+) -> dict[str, Any]:
     """Sets the variables of the model (and of the optimizer, if given) to those of a checkpoint, all of them or none.
+
+    Args:
+        path: The checkpoint.
+        model: A built model.
+        optimizer: Restored too, if given.
+        part: The checkpoint may hold more than the model: that of a Full model for one of its parts.
 
     Returns:
         The checkpoint's meta data.
@@ -113,9 +126,19 @@ def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Op
     if optimizer is not None:
         optimizer.build(model.trainable_variables)
     wanted = _named(model, optimizer)
+    _assign(arrays if optimizer is not None else _weights_of(arrays), wanted, path, part)
+    return meta
+
+
+def _weights_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array for name, array in arrays.items() if name.startswith(_WEIGHTS)}
+
+
+def _assign(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, keras.Variable], path: str | Path, part: bool) -> None:
+    """Sets variables to the arrays of the same names, all of them or, with a `CheckpointError` from `path`, none."""
+    arrays = {name: array for name, array in arrays.items() if not name.startswith(_WEIGHTS + _SEEDS)}
     problems = [f"{name} is missing" for name in wanted if name not in arrays]
-    present = [name for name in arrays if optimizer is not None or name.startswith(_WEIGHTS)]
-    problems += [f"{name} is not in the model" for name in present if name not in wanted]
+    problems += [f"{name} is not in the model" for name in arrays if name not in wanted and not part]
     problems += [
         f"{name} is {list(arrays[name].shape)} in the file and {list(variable.shape)} in the model"
         for name, variable in wanted.items()
@@ -126,7 +149,6 @@ def restore(path: str | Path, model: keras.Model, optimizer: keras.optimizers.Op
         raise CheckpointError(f"{path}: does not fit the model: {'; '.join(problems[:3])}{more}.")
     for name, variable in wanted.items():
         variable.assign(arrays[name])
-    return meta
 
 
 def find(model_dir: str | Path, model_type: str, load_id: str = "*") -> Path:
@@ -168,7 +190,7 @@ def load_model(
     model_dir: str | Path | None = None,
     load_id: str = "*",
     model_id: str | None = None,
-    load_full: bool = False,
+    load_full: bool | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """A trained model with its own settings; decoding thresholds and the like may be overridden.
@@ -178,7 +200,8 @@ def load_model(
         model_dir: Folder of all models; None for the weights that ship with the package.
         load_id: See `find`.
         model_id: Preferred over a `load_id` of `*` if it has checkpoints.
-        load_full: Take the weights from a Full model's checkpoint.
+        load_full: Take the weights from a Full model's checkpoint; False for FULL joins a Melodic and a Timbre one. Default: of
+            the model type itself.
         overrides: Hyperparameters by name; those that the weights depend on must not differ.
 
     Raises:
@@ -186,22 +209,59 @@ def load_model(
         HParamsError: A bad override.
     """
     hparams_lib.model_hparams(model_type)
-    if load_full and model_type != "FULL":
-        hparams_lib.model_hparams("FULL")
-    if model_dir is None:
-        path = find(EMBEDDED, model_type, "*")
-    elif load_id == "*" and model_id and numbered(folder(model_dir, model_type, model_id)):
-        path = find(model_dir, model_type, model_id)
-    else:
-        path = find(model_dir, model_type, load_id)
-    if not (path.parent / HPARAMS_FILE).is_file():
-        raise CheckpointError(f"{path.parent / HPARAMS_FILE}: missing; a checkpoint needs the settings of its training.")
-    stored = hparams_lib.from_json(model_type, path.parent / HPARAMS_FILE)
+    if load_full is None:
+        load_full = model_type == "FULL"
+    root, pattern = (EMBEDDED, "*") if model_dir is None else (Path(model_dir), load_id)
+    stored_type = "FULL" if load_full else model_type
+    if model_type == "FULL" and not load_full:
+        return _joined(root, pattern, overrides or {})
+    if model_dir is not None and load_id == "*" and model_id and numbered(folder(root, stored_type, model_id)):
+        pattern = model_id
+    path = find(root, stored_type, pattern)
+    stored = hparams_lib.part(model_type, stored_hparams(path))
     resolved = hparams_lib.merge(stored, overrides or {})
     require_same_structure(stored, resolved, path)
     model = models.build(model_type, resolved)
-    meta = restore(path, model)
+    meta = restore(path, model, part=load_full)
     return Loaded(model, resolved, path, int(meta["step"]))
+
+
+def stored_hparams(path: Path) -> MelodicHParams:
+    """The settings that a checkpoint was trained with; `CheckpointError` if they are missing."""
+    if not (path.parent / HPARAMS_FILE).is_file():
+        raise CheckpointError(f"{path.parent / HPARAMS_FILE}: missing; a checkpoint needs the settings of its training.")
+    return hparams_lib.from_json(path.parent.parent.name, path.parent / HPARAMS_FILE)
+
+
+def _joined(root: Path, load_id: str, overrides: Mapping[str, Any]) -> Loaded:
+    """A Full model out of the Melodic and the Timbre checkpoint that `load_id` means."""
+    paths = find_parts(root, load_id)
+    stored = hparams_lib.joined(*(stored_hparams(path) for path in paths))
+    resolved = hparams_lib.merge(stored, overrides)
+    require_same_structure(stored, resolved, root)
+    model = models.build("FULL", resolved)
+    metas = restore_parts(paths, model)
+    return Loaded(model, resolved, paths[0], max(int(meta["step"]) for meta in metas))
+
+
+def find_parts(root: str | Path, load_id: str = "*") -> tuple[Path, Path]:
+    """The Melodic and the Timbre checkpoint that `load_id` means: of that id, or `*` for the most recent of each."""
+    return find(root, "MELODIC", load_id), find(root, "TIMBRE", load_id)
+
+
+def restore_parts(paths: Sequence[Path], model: keras.Model) -> list[dict[str, Any]]:
+    """Sets the variables of a Full model to those of a Melodic and a Timbre checkpoint, all of them or none.
+
+    Returns:
+        The meta data of each.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or names or shapes differ.
+    """
+    contents = [read(path) for path in paths]
+    arrays = {name: array for found, _ in contents for name, array in _weights_of(found).items()}
+    _assign(arrays, _named(model, None), " and ".join(map(str, paths)), part=False)
+    return [meta for _, meta in contents]
 
 
 def require_same_structure(stored: MelodicHParams, given: MelodicHParams, path: Path) -> None:

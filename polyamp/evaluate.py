@@ -1,12 +1,11 @@
 """Runs a model over examples and scores it: one row of metrics per example, their mean, and on request what it heard."""
 
 import csv
-import dataclasses
 import io
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,30 +13,20 @@ import numpy as np
 from absl import logging
 
 from polyamp import atomic, constants, metrics, notes, plots
+from polyamp.assess import Assess, Assessment, assessor
 from polyamp.errors import DataError, PolyampError
 from polyamp.hparams import MelodicHParams
-from polyamp.notes import Notes
-from polyamp.predict import predict_rolls
 
 if TYPE_CHECKING:
     from polyamp.checkpoint import Loaded
     from polyamp.data.records import Example
 
 # What the printed table shows of each example; the files hold everything.
-TABLE_COLUMNS = ("frame_f1", "onset_f1", "offset_f1", "note_onset_f1", "note_offset_f1", "note_velocity_f1")
+TABLE_COLUMNS = (
+    *("frame_f1", "onset_f1", "offset_f1", "note_onset_f1", "note_offset_f1", "note_velocity_f1"),
+    *("family_onset_f1", "family_accuracy", "family_macro_f1"),
+)
 _ID_WIDTH = 48  # Characters of an id in the table.
-
-
-@dataclasses.dataclass(frozen=True)
-class Assessment:
-    """What a model made of one example: scores, and the notes that were compared."""
-
-    metrics: dict[str, float]
-    reference: Notes
-    estimate: Notes
-
-
-Assess = Callable[["Loaded", MelodicHParams, "Example"], Assessment]
 
 
 def evaluate(
@@ -60,23 +49,28 @@ def evaluate(
         eval_name: Name of this evaluation.
         num_steps: How many examples at most; None is all.
         save_path: Folder for each example's predicted MIDI and piano-roll picture; None is no such files.
-        assess: How one example is scored; `assess_melodic` where absent.
+        assess: How one example is scored; as the settings' model type is where absent.
 
     Returns:
         "eval_name", "step", "num_examples", "mean" (metric -> float), "examples" (a list of dicts, "id" and metrics), "table"
-        (text to print), "json" and "csv" (paths).
+        (text to print), "json" and "csv" (paths). For models that answer families also "families"
+        (see `metrics.family_report`), over the notes of all examples together, with "confusion", and a picture of it beside the
+        files.
 
     Raises:
         DataError: There are no examples.
         PolyampError: A file cannot be written.
     """
-    assess = assess or assess_melodic
+    assess = assess or assessor(hparams)
     output_dir = _folder(output_dir)
     pictures = _folder(save_path) if save_path else None
     rows: list[tuple[str, dict[str, float]]] = []
     names: set[str] = set()
+    confusion = np.zeros((constants.NUM_FAMILIES, constants.NUM_FAMILIES), np.int64)
     for example in itertools.islice(examples, num_steps):
-        assessment = assess(loaded_model, hparams, example)
+        assessment = assess(loaded_model.model, hparams, example)
+        if assessment.families is not None:
+            confusion += metrics.confusion_matrix(*assessment.families)
         rows.append((example.id, assessment.metrics))
         logging.info("Evaluated %d: %s.", len(rows), example.id)
         if pictures:
@@ -92,29 +86,16 @@ def evaluate(
         "mean": mean,
         "examples": [{"id": name, **row} for name, row in rows],
     }
+    text = table(rows, mean)
+    if confusion.any():
+        report = metrics.family_report(confusion)
+        result["families"] = report | {"names": list(constants.FAMILIES), "confusion": confusion.tolist()}
+        text += "\n\n" + family_table(report)
+        plots.save_confusion(confusion, output_dir / f"{base}-confusion.png", f"{eval_name}: families of notes")
     json_path, csv_path = output_dir / f"{base}.json", output_dir / f"{base}.csv"
     _write_text(json_path, json.dumps(result, indent=2) + "\n")
     _write_text(csv_path, _csv(rows, mean))
-    return result | {"table": table(rows, mean), "json": str(json_path), "csv": str(csv_path)}
-
-
-def assess_melodic(loaded_model: "Loaded", hparams: MelodicHParams, example: "Example") -> Assessment:
-    """Scores onset, offset and frame rolls cell by cell, and the notes decoded from them.
-
-    Predicted rolls count as true above their thresholds (above 0.5 where a threshold of 0 switches that input of the decoder
-    off), reference rolls above 0.5, which matters for `onset_mode` "triangle" only. Reference notes that began before the
-    example have no onset in it and are no notes to find; those that outlast it end with it.
-    """
-    rolls = predict_rolls(loaded_model.model, [example.audio], hparams)
-    labels = notes.to_rolls(example.notes, len(rolls["frame"]), hparams, total_time=example.duration)
-    scores: dict[str, float] = {}
-    for name in ("frame", "onset", "offset"):
-        threshold = getattr(hparams, f"predict_{name}_threshold") or 0.5
-        scores |= metrics.roll_metrics(labels[name] > 0.5, np.asarray(rolls[name]) > threshold, name)
-    reference = example.begun
-    estimate = notes.from_rolls(rolls, hparams)
-    scores |= metrics.note_metrics(reference, estimate) | metrics.note_frame_metrics(reference, estimate)
-    return Assessment(scores, reference, estimate)
+    return result | {"table": text, "json": str(json_path), "csv": str(csv_path)}
 
 
 def table(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) -> str:
@@ -129,6 +110,18 @@ def table(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) 
     for kind in kinds:
         cells = (f"{mean[f'{kind}_{measure}']:.4f}".rjust(9) for measure in ("precision", "recall", "f1"))
         lines.append(" ".join([kind.ljust(_ID_WIDTH), *cells]))
+    return "\n".join(lines)
+
+
+def family_table(report: dict[str, Any]) -> str:
+    """Aligned text: precision, recall, F1 and support of every family that occurs, and the means."""
+    lines = [" ".join(["family".ljust(_ID_WIDTH), "precision", "   recall", "       f1", "  support"])]
+    for name, row in report["families"].items():
+        if row["support"] or row["precision"]:
+            cells = (f"{row[measure]:.4f}".rjust(9) for measure in ("precision", "recall", "f1"))
+            lines.append(" ".join([name.ljust(_ID_WIDTH), *cells, str(row["support"]).rjust(9)]))
+    for name in ("macro_f1", "weighted_f1", "accuracy"):
+        lines.append(f"{name.ljust(_ID_WIDTH)} {report[name]:9.4f}")
     return "\n".join(lines)
 
 

@@ -185,12 +185,14 @@ class TimbreHParams(MelodicHParams):
     # The network that ships, `harmonics`: a small image of each note's own partials.
     timbre_patch_frames: int = _field(24, 4, 512, structural=True)
     timbre_patch_harmonics: int = _field(13, 2, 40, structural=True)
-    timbre_channels: tuple[int, ...] = _field((32, 48, 64), 1, 1024, structural=True)
+    timbre_patch_units: tuple[int, ...] = _field((320, 160), 1, 4096, structural=True)  # Of its dense layers.
 
     # --- Training --------------------------------------------------------------------------------------------------
     timbre_max_notes: int = _field(96, 1, 4096)  # Of a crop; of more, so many at random.
     timbre_dropout: float = _field(0.3, 0.0, 0.95)
-    timbre_note_jitter_ms: float = _field(0.0, 0.0, 500.0)  # Standard deviation of errors put into the given onsets and offsets.
+    timbre_note_jitter_ms: float = _field(
+        0.0, 0.0, 500.0
+    )  # Standard deviation of errors put into the given onsets and offsets.
     timbre_max_start_offset: float = _field(16_000.0, 0.0, 160_000.0)  # Samples before a note of a mix of single notes.
     timbre_training_max_instruments: int = _field(8, 1, 64)  # Single notes in one mix.
     timbre_gain_db: float = _field(6.0, 0.0, 60.0)  # Difference of the loudness of the single notes of a mix, at most.
@@ -235,6 +237,19 @@ def structure(hparams: MelodicHParams) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(hparams)]
     marked = [field.name for field in dataclasses.fields(hparams) if field.metadata["structural"]]
     return {name: getattr(hparams, name) for name in names[: names.index(_FIRST_FIELD_AFTER_STRUCTURE)] + marked}
+
+
+def part(model_type: str, hparams: MelodicHParams) -> MelodicHParams:
+    """The settings of one part of a Full model, or the settings themselves if they are of that type."""
+    kind = model_hparams(model_type)
+    return kind(**{field.name: getattr(hparams, field.name) for field in dataclasses.fields(kind)})
+
+
+def joined(melodic: MelodicHParams, timbre: MelodicHParams) -> "FullHParams":
+    """The settings of a Full model made of a Melodic and a Timbre one: what both have is the Melodic one's."""
+    own = {field.name for field in dataclasses.fields(MelodicHParams)}
+    of_timbre = {f.name: getattr(timbre, f.name) for f in dataclasses.fields(timbre) if f.name not in own}
+    return FullHParams(**{name: getattr(melodic, name) for name in own}, **of_timbre)
 
 
 def model_hparams(model_type: str) -> type[MelodicHParams]:

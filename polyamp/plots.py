@@ -53,3 +53,33 @@ def _draw(axis, notes: Notes) -> None:
     colours = np.tile([0.10, 0.25, 0.55, 1.0], (len(notes), 1))
     colours[:, 3] = 0.35 + 0.65 * notes.velocity / constants.MAX_MIDI_VELOCITY
     axis.add_collection(PolyCollection(list(corners), facecolors=colours, edgecolors="none"))
+
+
+def save_confusion(confusion: np.ndarray, path: str | os.PathLike, title: str = "") -> None:
+    """Saves a picture of which families were taken for which, as shares of each true family's notes.
+
+    Args:
+        confusion: `[12, 12]` counts, true families in rows.
+        path: Picture to write; the extension chooses the format.
+        title: Text above the picture.
+
+    Raises:
+        PolyampError: The file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    names = range(len(constants.FAMILIES))
+    axis.set_xticks(names, constants.FAMILIES, rotation=60)
+    axis.set_yticks(names, [f"{name} ({count})" for name, count in zip(constants.FAMILIES, confusion.sum(axis=1), strict=True)])
+    axis.set(xlabel="answered", ylabel="true (notes)", title=title)
+    for row, column in zip(*np.nonzero(confusion), strict=True):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axis.text(column, row, f"{share[row, column]:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    with atomic.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=80)

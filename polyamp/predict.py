@@ -1,6 +1,7 @@
 """Transcribes audio files with a trained model: windows of constant size through the model, rolls to notes, notes to MIDI."""
 
 import dataclasses
+import functools
 import glob
 import itertools
 import os
@@ -77,7 +78,7 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
     core = max(1, round(hparams.predict_window_seconds * hparams.frames_per_second))
     margin = int(np.ceil(hparams.predict_margin_seconds * hparams.frames_per_second))
     parts: dict[str, list[np.ndarray]] = {}
-    for window, kept in _windows(blocks, core, margin, hop):
+    for window, kept in windows(blocks, core, margin, hop):
         for name, roll in model.predict_on_batch(window[np.newaxis]).items():
             if roll.shape[1] != 1 + len(window) // hop:
                 raise ValueError(f"{name}: {roll.shape[1]} frames for {len(window)} samples, not 1 + samples // {hop}.")
@@ -86,7 +87,7 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
     return {name: np.concatenate(parts.pop(name)) for name in list(parts)}
 
 
-def _windows(blocks: Iterable[np.ndarray], core: int, margin: int, hop: int) -> Iterator[tuple[np.ndarray, int]]:
+def windows(blocks: Iterable[np.ndarray], core: int, margin: int, hop: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yields windows of samples and how many frames after the margin are new.
 
     Frame t of the audio is centred at sample t * hop. A window of `core` frames and their margins covers the samples from its
@@ -128,7 +129,7 @@ def predict(
     model_dir: str | None = None,
     load_id: str = "*",
     model_id: str | None = None,
-    load_full: bool = False,
+    load_full: bool | None = None,
     overrides: Mapping[str, Any] | None = None,
     output_dir: str | None = None,
     transcribed_file_suffix: str = DEFAULT_SUFFIX,
@@ -156,15 +157,15 @@ def predict(
     if not jobs:
         return Summary((), tuple(failures))
     startup.start_keras()  # Only now: a misspelled file name should not have to wait for it.
-    from polyamp import checkpoint
+    from polyamp import checkpoint, transcribe
 
     loaded = checkpoint.load_model(model_type, model_dir, load_id, model_id, load_full, dict(overrides or {}))
     written = []
     for number, (audio, midi) in enumerate(jobs, start=1):
         try:
             with tqdm(desc=f"{number}/{len(jobs)} {audio.name}", unit=" s", disable=None, leave=False) as progress:
-                rolls = predict_rolls(loaded.model, _counted(reading.stream(audio), progress), loaded.hparams)
-            found = notes.from_rolls(rolls, loaded.hparams)
+                blocks = functools.partial(_counted, audio, progress)
+                found = transcribe.transcribe(loaded.model, blocks, loaded.hparams)
             notes.write_midi(found, midi, qpm)
         except PolyampError as error:
             failures.append(str(error))
@@ -226,8 +227,9 @@ def _check_writable(folder: Path) -> None:
         raise PolyampError(f"{folder}: cannot be written to ({error.strerror}); give another output directory.") from error
 
 
-def _counted(blocks: Iterable[np.ndarray], progress: tqdm) -> Iterator[np.ndarray]:
-    """Passes blocks on, counting seconds of audio; the rate that the bar shows is times real time."""
-    for block in blocks:
+def _counted(audio: Path, progress: tqdm) -> Iterator[np.ndarray]:
+    """The audio in blocks, counting its seconds; the rate that the bar shows is times real time."""
+    progress.reset()
+    for block in reading.stream(audio):
         yield block
         progress.update(round(len(block) / constants.SAMPLE_RATE))

@@ -13,9 +13,9 @@ from absl import logging
 from polyamp import callbacks, checkpoint, models
 from polyamp import hparams as hparams_lib
 from polyamp.atomic import replacing
-from polyamp.data import cache, pipeline, records
+from polyamp.data import cache, note_batches, nsynth_mixes, pipeline, records
 from polyamp.errors import HParamsError, PolyampError
-from polyamp.hparams import MelodicHParams
+from polyamp.hparams import MelodicHParams, TimbreHParams
 
 
 def make_optimizer(hparams: MelodicHParams, num_steps: int) -> keras.optimizers.Optimizer:
@@ -81,7 +81,7 @@ def _prepare_folder(directory: Path, hparams: MelodicHParams) -> None:
 
 
 def _start(
-    directory: Path, load_id: str, model: keras.Model, optimizer: keras.optimizers.Optimizer, seed: int
+    directory: Path, load_id: str, load_full: bool, model: keras.Model, optimizer: keras.optimizers.Optimizer, seed: int
 ) -> callbacks.Progress:
     """Restores the run in `directory`, or the weights that `load_id` means, and says where training stands."""
     optimizer.build(model.trainable_variables)
@@ -90,45 +90,72 @@ def _start(
         meta = checkpoint.restore(own[-1], model, optimizer)
         logging.info("Going on from %s.", own[-1])
         return callbacks.Progress(step=int(meta["step"]), seed=int(meta["seed"]), best=float(meta["best"]))
-    path = _to_start_from(directory, load_id)
-    if path:
-        checkpoint.restore(path, model)
-        logging.warning("Starting from the weights of %s; give --load_id= (empty) to start from random ones.", path)
+    paths = _to_start_from(directory, load_id, load_full)
+    if paths:
+        if len(paths) == 1:
+            checkpoint.restore(paths[0], model, part=load_full)
+        else:
+            checkpoint.restore_parts(paths, model)
+        named = " and ".join(map(str, paths))
+        logging.warning("Starting from the weights of %s; give --load_id= (empty) to start from random ones.", named)
     else:
         logging.info("Starting from random weights.")
     return callbacks.Progress(step=0, seed=seed, best=-1.0)
 
 
-def _to_start_from(directory: Path, load_id: str) -> Path | None:
-    """The checkpoint whose weights a new run in `directory` takes over: the one that `load_id` means, which must fit; for `*`
-    the most recent one that does, if any; for an empty `load_id` none."""
-    model_type = directory.parent.name
+def _to_start_from(directory: Path, load_id: str, load_full: bool) -> list[Path]:
+    """The checkpoints whose weights a new run in `directory` takes over.
+
+    The one that `load_id` means, which must fit; for `*` the most recent one that does, if any; for an empty `load_id` none.
+    With `load_full` it is one of a Full model; without, a Full model takes two, a Melodic and a Timbre one.
+    """
+    model_type, root = directory.parent.name, directory.parent.parent
     wanted = hparams_lib.structure(hparams_lib.from_json(model_type, directory / checkpoint.HPARAMS_FILE))
 
     def differs(path: Path) -> list[str]:
-        stored = hparams_lib.structure(hparams_lib.from_json(model_type, path.parent / checkpoint.HPARAMS_FILE))
-        return [name for name in wanted if stored[name] != wanted[name]]
+        stored = hparams_lib.structure(checkpoint.stored_hparams(path))
+        return [name for name in wanted if name in stored and stored[name] != wanted[name] and _is_of(path, name)]
 
-    if load_id == "*":
-        return next((path for path in checkpoint.latest_of_each(directory.parent) if not differs(path)), None)
     if not load_id:
-        return None
-    path = checkpoint.find(directory.parent.parent, model_type, load_id)
-    if differs(path):
-        raise HParamsError(
-            f"--load_id={load_id}: {path} was trained with another {', '.join(differs(path))}; its weights don't fit."
-        )
-    return path
+        return []
+    types = ["FULL"] if load_full else ["MELODIC", "TIMBRE"] if model_type == "FULL" else [model_type]
+    if load_id == "*":
+        fitting = [next((path for path in checkpoint.latest_of_each(root / kind) if not differs(path)), None) for kind in types]
+        return [path for path in fitting if path] if all(fitting) else []
+    paths = [checkpoint.find(root, kind, load_id) for kind in types]
+    for path in paths:
+        if differs(path):
+            raise HParamsError(
+                f"--load_id={load_id}: {path} was trained with another {', '.join(differs(path))}; its weights don't fit."
+            )
+    return paths
+
+
+def _is_of(path: Path, name: str) -> bool:
+    """Whether the weights in a checkpoint depend on that setting: those of a Timbre model not on the Melodic ones."""
+    return path.parent.parent.name != "TIMBRE" or name not in hparams_lib.structure(MelodicHParams())
 
 
 def _batches(
-    model: keras.Model, examples_path: str, hparams: MelodicHParams, progress: callbacks.Progress, cache_dir: str | None
+    model: keras.Model,
+    examples_path: str,
+    nsynth_examples_path: str | None,
+    is_nsynth: bool,
+    hparams: MelodicHParams,
+    progress: callbacks.Progress,
+    cache_dir: str | None,
 ) -> Any:
     """Batches from the progress' step on: of audio from TFRecords, or of cached spectrograms."""
     if cache_dir is None:
-        # A resumed run draws new crops instead of reading its way to where it was.
-        return pipeline.training_dataset(examples_path, hparams, progress.seed + progress.step)
+        seed = progress.seed + progress.step  # A resumed run draws new crops instead of reading its way to where it was.
+        if isinstance(hparams, TimbreHParams):
+            return note_batches.training_dataset(examples_path, hparams, seed, nsynth_examples_path, is_nsynth)
+        return pipeline.training_dataset(examples_path, hparams, seed)
+    if nsynth_examples_path or is_nsynth:
+        raise PolyampError("mixes of single notes are made anew for every step and cannot be cached; leave out --cache_dir.")
     cache.check_augmentation(hparams)  # Before the spectrograms are computed.
+    if isinstance(hparams, TimbreHParams):
+        note_batches.check_cacheable(hparams)
     front_end = model.get_layer("spectrogram")
     paths = records.expand_paths(examples_path)
     directory = Path(cache_dir) / cache.cache_key(paths, front_end.get_config())
@@ -137,6 +164,8 @@ def _batches(
         records.read(paths, on_error="skip"),
         lambda audio: keras.ops.convert_to_numpy(front_end(audio[None]))[0],
     )
+    if isinstance(hparams, TimbreHParams):
+        return note_batches.cached_batches(spectra, hparams, progress.seed, progress.step)
     return cache.batches(spectra, hparams, progress.seed, progress.step)
 
 
@@ -148,7 +177,7 @@ def train(
     model_dir: str | Path,
     model_id: str,
     load_id: str = "*",
-    load_full: bool = False,
+    load_full: bool | None = None,
     nsynth_examples_path: str | None = None,
     dataset_type: str | None = None,
     num_steps: int,
@@ -171,7 +200,8 @@ def train(
         model_dir: Folder of all models.
         model_id: Where under it.
         load_id: See `checkpoint.find`; the empty string starts from random weights.
-        load_full: Start from that part of a Full model.
+        load_full: Start from a Full model, or that part of one; False starts a Full model from a Melodic and a Timbre one.
+            Default: from the model type itself.
         nsynth_examples_path: NSynth TFRecords, for the types that train on them.
         dataset_type: "nsynth" or "slakh", for the types that train on either.
         num_steps: Step at which to stop, counted from the beginning of the first run.
@@ -186,12 +216,15 @@ def train(
         PolyampError: Bad settings, data or checkpoints, or the loss became infinite or NaN.
     """
     hparams_lib.model_hparams(model_type)
-    if load_full:
-        hparams_lib.model_hparams("FULL")
-    if nsynth_examples_path or dataset_type:
-        raise PolyampError(f"--nsynth_examples_path and --dataset_type are not for {model_type}; leave them out.")
+    load_full = model_type == "FULL" if load_full is None else load_full
+    if nsynth_examples_path and model_type != "FULL" or dataset_type and model_type != "TIMBRE":
+        raise PolyampError("--nsynth_examples_path is for FULL and --dataset_type for TIMBRE only; leave it out.")
+    is_nsynth = dataset_type == "nsynth"
     validation_paths = records.expand_paths(validation_examples_path) if validation_examples_path else []
-    records.expand_paths(examples_path)  # Before anything is written.
+    for path in filter(None, (examples_path, nsynth_examples_path)):  # Before anything is written.
+        files = [part for part in path.split(",") if not part.startswith(nsynth_mixes.TFDS_PREFIX)]
+        if files:
+            records.expand_paths(",".join(files))
     directory = checkpoint.folder(model_dir, model_type, model_id)
     _prepare_folder(directory, hparams)
     keras.utils.set_random_seed(seed)
@@ -200,11 +233,11 @@ def train(
         trained = model.get_layer("network") if cache_dir else model
         optimizer = make_optimizer(hparams, num_steps)
         trained.compile(optimizer, jit_compile=hparams.jit_compile, **models.loss_arguments(model_type, hparams))
-        progress = _start(directory, load_id, model, optimizer, seed)
+        progress = _start(directory, load_id, load_full, model, optimizer, seed)
     if progress.step >= num_steps:
         logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
         return checkpoint.numbered(directory)[-1]
-    data = _batches(model, examples_path, hparams, progress, cache_dir)
+    data = _batches(model, examples_path, nsynth_examples_path, is_nsynth, hparams, progress, cache_dir)
     saver = callbacks.Saver(directory, model, optimizer, progress, hparams, keep_checkpoint_max, validation_paths)
     with callbacks.stop_on_signals(progress):
         trained.fit(

@@ -97,7 +97,7 @@ def test_block_sizes_do_not_matter_and_blocks_are_taken_as_they_are_needed():
 
     audio = _noise(640_000)
     settings = MelodicHParams(predict_window_seconds=4.0, predict_margin_seconds=0.25)
-    windows = predict._windows(blocks(), core=125, margin=8, hop=HOP)
+    windows = predict.windows(blocks(), core=125, margin=8, hop=HOP)
     next(windows)
     assert len(taken) <= 5  # Four seconds and a margin, not the whole clip.
     rolls = predict.predict_rolls(FakeModel(), blocks(), settings)

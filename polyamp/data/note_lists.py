@@ -4,7 +4,7 @@ import numpy as np
 
 from polyamp import constants
 from polyamp.hparams import TimbreHParams
-from polyamp.notes import Notes
+from polyamp.notes import Notes, to_rolls
 
 
 def note_list(notes: Notes, size: int) -> np.ndarray:
@@ -22,7 +22,9 @@ def families(notes: Notes, size: int) -> np.ndarray:
     return rows
 
 
-def training_lists(notes: Notes, seconds: float, hparams: TimbreHParams, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def training_lists(
+    notes: Notes, seconds: float, hparams: TimbreHParams, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """The list of a training crop and its families, with errors as a transcription has them.
 
     Args:
@@ -48,3 +50,10 @@ def training_lists(notes: Notes, seconds: float, hparams: TimbreHParams, rng: np
     rows[:, 2] = np.maximum(rows[:, 2], rows[:, 1] + 0.03)
     rows[len(notes) :] = 0.0
     return rows, targets
+
+
+def family_rolls(notes: Notes, num_frames: int, hparams: TimbreHParams) -> np.ndarray:
+    """float32 `[num_frames, 88, 13]`: where each family sounds, and in the last channel whether any does."""
+    family = np.array(constants.PROGRAM_FAMILY)[notes.program]
+    parts = [notes[family == number] for number in range(constants.NUM_FAMILIES)] + [notes]
+    return np.stack([to_rolls(part, num_frames, hparams)["frame"] for part in parts], axis=-1)

@@ -46,6 +46,17 @@ def training_dataset(examples_path: str, hparams: MelodicHParams, seed: int) -> 
         DataError: A file is missing, or no file has a readable record.
         HParamsError: Transposition is asked for, which only cached spectrograms can have.
     """
+    crops = training_crops(examples_path, hparams, seed)
+    labelled = crops.map(lambda number, crop: _labelled(crop, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
+    return labelled.batch(hparams.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def training_crops(examples_path: str, hparams: MelodicHParams, seed: int) -> tf.data.Dataset:
+    """Numbered random crops without end, neither augmented nor labelled: what all training on recordings begins with.
+
+    Returns:
+        A dataset of a number, int64, and a crop as `parsing.crop` gives it. For arguments and errors see `training_dataset`.
+    """
     if hparams.augment_probability and hparams.augment_transpose_semitones:
         raise HParamsError("augment_transpose_semitones: audio is not transposed; set it to 0, or give --cache_dir.")
     paths = records.expand_paths(examples_path)
@@ -55,9 +66,7 @@ def training_dataset(examples_path: str, hparams: MelodicHParams, seed: int) -> 
     examples = _references(paths, seed).map(_read, num_parallel_calls=tf.data.AUTOTUNE).filter(damage.is_readable)
     crops = examples.repeat().flat_map(lambda reference, example: _copies(example, hparams)).enumerate()
     crops = crops.map(lambda number, example: _random_crop(example, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
-    crops = crops.shuffle(_CROP_BUFFER, seed=seed).enumerate()
-    labelled = crops.map(lambda number, crop: _labelled(crop, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
-    return labelled.batch(hparams.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return crops.shuffle(_CROP_BUFFER, seed=seed).enumerate()
 
 
 def whole_examples(examples_path: str) -> Iterator[Example]:
@@ -110,20 +119,20 @@ def _read(reference: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[s
     return reference, parsed.concatenate(tf.data.Dataset.from_tensors(empty)).take(1).get_single_element()
 
 
-def _crop_length(hparams: MelodicHParams) -> int:
+def crop_length(hparams: MelodicHParams) -> int:
     """Samples whose centred frames are `train_frames`."""
     return (hparams.train_frames - 1) * hparams.hop_length
 
 
 def _copies(example: dict[str, tf.Tensor], hparams: MelodicHParams) -> tf.data.Dataset:
     """The example as many times as crops shall be taken from it."""
-    lengths = tf.round(tf.size(example["audio"]) / _crop_length(hparams))
+    lengths = tf.round(tf.size(example["audio"]) / crop_length(hparams))
     return tf.data.Dataset.from_tensors(example).repeat(tf.maximum(tf.cast(lengths, tf.int64), 1))
 
 
 def _random_crop(example: dict[str, tf.Tensor], number: tf.Tensor, hparams: MelodicHParams, seed: int) -> dict[str, tf.Tensor]:
     """A crop of training length from anywhere in the example, the whole of a shorter one."""
-    length = _crop_length(hparams)
+    length = crop_length(hparams)
     slack = tf.maximum(tf.size(example["audio"]) - length, 0)
     start = tf.random.stateless_uniform([], [seed, number], 0, slack + 1, tf.int32)
     return parsing.crop(example, start, length)
@@ -131,17 +140,23 @@ def _random_crop(example: dict[str, tf.Tensor], number: tf.Tensor, hparams: Melo
 
 def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: MelodicHParams, seed: int) -> Batch:
     """A crop as model input, targets and weights, padded to the training length."""
-    audio, length, num_frames = crop["audio"], _crop_length(hparams), hparams.train_frames
-    valid = tf.sequence_mask(1 + tf.size(audio) // hparams.hop_length, num_frames, tf.float32)[:, None]  # [time, 1]
-    if hparams.augment_probability > 0:
-        audio = _augmented(audio, number, hparams, seed)
-    audio = tf.ensure_shape(tf.pad(audio, [[0, length - tf.size(audio)]]), [length])
+    num_frames = hparams.train_frames
+    valid = tf.sequence_mask(1 + tf.size(crop["audio"]) // hparams.hop_length, num_frames, tf.float32)[:, None]  # [time, 1]
+    audio = training_audio(crop["audio"], number, hparams, seed)
     onset, offset, pitch, velocity = (crop[name] for name in ("onset", "offset", "pitch", "velocity"))
     rolls = labels.to_rolls(onset, offset, pitch, velocity, num_frames, hparams, crop["total_time"])
     targets = {name: rolls[name] for name in constants.ROLLS}
     frame_weight = rolls["frame_weight"] * valid if hparams.decay_frame_weights else valid
     heard = tf.cast(rolls["velocity"] > 0, tf.float32) * valid
     return audio, targets, {"onset": valid, "offset": valid, "frame": frame_weight, "velocity": heard}
+
+
+def training_audio(audio: tf.Tensor, number: tf.Tensor, hparams: MelodicHParams, seed: int) -> tf.Tensor:
+    """The audio of a crop, augmented as the settings say, with silence up to the training length."""
+    length = crop_length(hparams)
+    if hparams.augment_probability > 0:
+        audio = _augmented(audio, number, hparams, seed)
+    return tf.ensure_shape(tf.pad(audio, [[0, length - tf.size(audio)]]), [length])
 
 
 def _augmented(audio: tf.Tensor, number: tf.Tensor, hparams: MelodicHParams, seed: int) -> tf.Tensor:

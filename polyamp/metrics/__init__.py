@@ -4,10 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polyamp.metrics.frame import note_frame_metrics, roll_metrics
+from polyamp.metrics.family import confusion_matrix, families_of, family_note_metrics, family_report, matched_families
+from polyamp.metrics.frame import family_frame_metrics, note_frame_metrics, roll_metrics
 from polyamp.metrics.note import note_metrics
 
-__all__ = ["aggregate", "note_frame_metrics", "note_metrics", "roll_metrics"]
+__all__ = [
+    "aggregate",
+    "confusion_matrix",
+    "families_of",
+    "family_frame_metrics",
+    "family_note_metrics",
+    "family_report",
+    "matched_families",
+    "note_frame_metrics",
+    "note_metrics",
+    "roll_metrics",
+]
 
 
 def aggregate(pieces: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from polyamp import constants
 from polyamp.notes import Notes
 
 FRAME_SECONDS = 0.032  # The grid on which notes are compared frame by frame, whatever the hop of a model.
@@ -36,6 +37,19 @@ def note_frame_metrics(reference: Notes, estimate: Notes, prefix: str = "note_fr
     last = max((float(notes.offset.max()) for notes in (reference, estimate) if len(notes)), default=0.0)
     num_frames = int(last / FRAME_SECONDS) + 2
     return roll_metrics(_sounding(reference, num_frames), _sounding(estimate, num_frames), prefix)
+
+
+def family_frame_metrics(reference: Notes, estimate: Notes) -> dict[str, float]:
+    """`roll_metrics` as "family_frame", of the frames in which notes of each family sound, all families together."""
+    last = max((float(notes.offset.max()) for notes in (reference, estimate) if len(notes)), default=0.0)
+    num_frames = int(last / FRAME_SECONDS) + 2
+    table = np.array(constants.PROGRAM_FAMILY)
+
+    def rolls(notes: Notes) -> np.ndarray:
+        of_families = [_sounding(notes[table[notes.program] == family], num_frames) for family in range(constants.NUM_FAMILIES)]
+        return np.concatenate(of_families, axis=1)  # [time, family * pitch]
+
+    return roll_metrics(rolls(reference), rolls(estimate), "family_frame")
 
 
 def _sounding(notes: Notes, num_frames: int) -> np.ndarray:

@@ -16,9 +16,9 @@ NUM_CHANNELS = constants.NUM_FAMILIES + 1  # The last: whatever plays.
 def build(hparams: FullHParams) -> keras.Model:
     """Audio `[batch, samples]` and notes `[batch, notes, 3]` to rolls and families.
 
-    The answer has "onset", "offset", "frame" and "velocity", `[batch, time, 88]` as of the Melodic model; "family", the families
-    of the given notes, `[batch, notes, 12]`; and "instruments", probabilities `[batch, time, 88, 13]` that a family sounds: of
-    the notes that the model itself finds, the last channel the frame roll, whatever plays.
+    The answer has "onset", "offset", "frame" and "velocity", `[batch, time, 88]` as of the Melodic model; "family", the
+    families of the given notes, `[batch, notes, 12]`; and "instruments", probabilities `[batch, time, 88, 13]` that a family
+    sounds: of the notes that the model itself finds, the last channel the frame roll, whatever plays.
     """
     audio, notes = audio_input(), notes_input()
     spectrum = make_spectrogram(hparams, name="spectrogram")(audio)
@@ -40,9 +40,7 @@ def build_network(hparams: FullHParams) -> keras.Model:
     timbre_network = timbre.build_network(hparams, name="timbre_network")
     inputs = {
         "spectrum": keras.Input(melodic_network.input.shape[1:], dtype="float32", name="spectrum"),
-        "timbre_spectrum": keras.Input(
-            timbre_network.input["spectrum"].shape[1:], dtype="float32", name="timbre_spectrum"
-        ),
+        "timbre_spectrum": keras.Input(timbre_network.input["spectrum"].shape[1:], dtype="float32", name="timbre_spectrum"),
         "notes": notes_input(),
     }
     rolls = melodic_network(inputs["spectrum"])
@@ -130,8 +128,8 @@ class DecodeNotes(keras.layers.Layer):
 class PaintFamilies(keras.layers.Layer):
     """Paints the families of notes back into rolls, and multiplies them with the probability that the pitch sounds.
 
-    Inputs: frame roll `[batch, time, 88]`, notes `[batch, notes, 3]`, their families `[batch, notes, 12]`; output `[batch, time,
-    88, 13]`, the last channel the frame roll itself. Notes of one pitch must not overlap.
+    Inputs: frame roll `[batch, time, 88]`, notes `[batch, notes, 3]`, their families `[batch, notes, 12]`; output `[batch,
+    time, 88, 13]`, the last channel the frame roll itself. Notes of one pitch must not overlap.
     """
 
     def __init__(self, frames_per_second: float, **kwargs):
@@ -148,9 +146,7 @@ class PaintFamilies(keras.layers.Layer):
         at_pitch = ops.one_hot(ops.clip(pitch, 0, constants.NUM_PITCHES - 1), constants.NUM_PITCHES)
         painted = at_pitch[..., :, None] * family[..., None, :]  # [batch, note, pitch, family]
         flat = ops.reshape(painted, (shape[0], -1, constants.NUM_PITCHES * constants.NUM_FAMILIES))
-        rolls = ops.reshape(
-            ops.matmul(sounding, flat), (shape[0], shape[1], constants.NUM_PITCHES, constants.NUM_FAMILIES)
-        )
+        rolls = ops.reshape(ops.matmul(sounding, flat), (shape[0], shape[1], constants.NUM_PITCHES, constants.NUM_FAMILIES))
         return ops.concatenate([rolls * frame[..., None], frame[..., None]], axis=-1)
 
     def compute_output_shape(self, frame_shape, notes_shape, family_shape):

@@ -48,7 +48,8 @@ class FamilyLogLoss(keras.losses.Loss):
     """Binary cross-entropy of every family of every note, as published: recall counts more, absent families less.
 
     Targets `[batch, notes, 12]`, one-hot or all zeros for padding; predictions of that shape in [0, 1]. The mean over notes of
-    the sum over families. What is true is weighted by `recall_weight`; families that no note of the batch has by `absent_weight`.
+    the sum over families. What is true is weighted by `recall_weight`; families that no note of the batch has by
+    `absent_weight`.
     """
 
     def __init__(self, recall_weight: float = 1.0, absent_weight: float = 1e-2, name: str = "family_log_loss", **kwargs):

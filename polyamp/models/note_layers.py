@@ -31,8 +31,8 @@ class NotePatches(keras.layers.Layer):
     """A small image of each note's own partials over time, at the same place whatever the pitch.
 
     Inputs: spectrum `[batch, time, 294]` (see `polyamp.audio.log_frequency`) and notes `[batch, notes, 3]`. Output
-    `[batch, notes, frames, harmonics, 5]`: frames from `before` ahead of the onset on; partials one octave below, then 1, 2, 3 ...
-    times the pitch. Channels: the power at each partial and 1/3 semitone below and above it, relative to the note's loudest
+    `[batch, notes, frames, harmonics, 5]`: frames from `before` ahead of the onset on; partials one octave below, then 1, 2, 3
+    ... times the pitch. Channels: the power at each partial and 1/3 semitone below and above it, relative to the note's loudest
     partial in its attack and 0 from 60 dB below that; how many partials of other notes lie there; and whether the note sounds.
     Level is lost on purpose: it says nothing about the instrument. Padding gives zeros.
     """
@@ -61,7 +61,9 @@ class NotePatches(keras.layers.Layer):
         inside = ops.cast((frame >= 0) & (frame < num_times), "float32") * is_note(notes)[..., None]
         frame = ops.clip(frame, 0, num_times - 1)
 
-        offsets = np.rint(12 * BINS_PER_SEMITONE * np.log2(self._harmonics)).astype("int32")[:, None] + np.arange(3, dtype="int32")
+        offsets = np.rint(12 * BINS_PER_SEMITONE * np.log2(self._harmonics)).astype("int32")[:, None] + np.arange(
+            3, dtype="int32"
+        )
         bins = pitch[..., None] * BINS_PER_SEMITONE + np.ravel(offsets)  # [batch, notes, harmonic * 3]
         power = self._gather(spectrum, frame, bins, NUM_BINS, batch)
         power = ops.reshape(power, (batch, -1, self.num_frames, self.num_harmonics, 3))
@@ -110,8 +112,8 @@ class CropAndPool(keras.layers.Layer):
     """The mean of a feature map over the time span of each note.
 
     Inputs: features `[batch, time, frequency, channels]` and notes `[batch, notes, 3]`; output `[batch, notes, frequency,
-    channels]`. A span is at least one frame long and cut at the ends of the map; padding gives zeros. As differences of a running sum it
-    costs the same however long the notes are, and the gradient goes to the features.
+    channels]`. A span is at least one frame long and cut at the ends of the map; padding gives zeros. As differences of a
+    running sum it costs the same however long the notes are, and the gradient goes to the features.
     """
 
     def __init__(self, frames_per_second: float, **kwargs):

@@ -49,47 +49,23 @@ def make_loss(hparams: TimbreHParams) -> keras.losses.Loss:
 
 
 def _harmonics_network(hparams: TimbreHParams, name: str) -> keras.Model:
-    """Convolutions over time and partial number on each note's own patch, then a softmax."""
+    """Dense layers on each note's own patch, then a softmax."""
     frame_rate = constants.SAMPLE_RATE / hparams.timbre_hop_length
     spectrum = keras.Input((None, None), dtype="float32", name="spectrum")
     notes = notes_input()
-    patches = NotePatches(
-        hparams.timbre_patch_frames, hparams.timbre_patch_harmonics, frame_rate, name="timbre_patches"
-    )(spectrum, notes)
+    patches = NotePatches(hparams.timbre_patch_frames, hparams.timbre_patch_harmonics, frame_rate, name="timbre_patches")(
+        spectrum, notes
+    )
     x = MergeNotes(name="timbre_merged")(patches)  # [batch * notes, frame, partial, 5]
-    for number, channels in enumerate(hparams.timbre_channels, start=1):
-        stride = 1 if number == 1 else 2  # In time.
-        x = layers.Conv2D(channels, 3, (stride, 1), padding="same", use_bias=False, name=f"timbre_conv{number}")(x)
-        x = layers.BatchNormalization(name=f"timbre_norm{number}")(x)
-        x = layers.ReLU(name=f"timbre_relu{number}")(x)
-    x = layers.Concatenate(name="timbre_over_time")([TimePool("mean", name="timbre_mean")(x), TimePool("max", name="timbre_max")(x)])
-    x = layers.Flatten(name="timbre_flat")(x)  # [batch * notes, partial * channels]
-    x = layers.Dropout(hparams.timbre_dropout, name="timbre_dropout1")(x)
-    x = layers.Dense(hparams.timbre_dense_units, activation="relu", name="timbre_dense")(x)
-    x = layers.Dropout(hparams.timbre_dropout, name="timbre_dropout2")(x)
+    x = layers.Flatten(name="timbre_flat")(x)
+    for number, units in enumerate(hparams.timbre_patch_units, start=1):
+        x = layers.Dense(units, activation="relu", name=f"timbre_dense{number}")(x)
+        x = layers.Dropout(hparams.timbre_dropout, name=f"timbre_dropout{number}")(x)
     pitch = MergeNotes(name="timbre_merged_pitch")(PitchFeatures(name="timbre_pitch", dtype="float32")(notes))
     x = layers.Concatenate(name="timbre_evidence", dtype="float32")([x, pitch])
     x = layers.Dense(constants.NUM_FAMILIES, activation="softmax", dtype="float32", name="timbre_family")(x)
     family = SplitNotes(name="family", dtype="float32")(x, notes)
     return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)
-
-
-@keras.saving.register_keras_serializable(package="polyamp")
-class TimePool(keras.layers.Layer):
-    """Mean or maximum over time: `[batch, time, partial, channels]` to `[batch, partial, channels]`."""
-
-    def __init__(self, kind: str, **kwargs):
-        super().__init__(**kwargs)
-        self.kind = kind
-
-    def call(self, inputs):
-        return ops.mean(inputs, axis=1) if self.kind == "mean" else ops.max(inputs, axis=1)
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], *input_shape[2:])
-
-    def get_config(self):
-        return {**super().get_config(), "kind": self.kind}
 
 
 def _filters_network(hparams: TimbreHParams, name: str) -> keras.Model:
@@ -108,7 +84,9 @@ def _filters_network(hparams: TimbreHParams, name: str) -> keras.Model:
         for filters, temporal in zip(hparams.timbre_temporal_filters, hparams.timbre_temporal_sizes, strict=True)
     ]
     parallel = [
-        layers.Conv2D(filters, (temporal, frequency), padding="same", activation="relu", name=f"timbre_{temporal}x{frequency}")(x)
+        layers.Conv2D(filters, (temporal, frequency), padding="same", activation="relu", name=f"timbre_{temporal}x{frequency}")(
+            x
+        )
         for filters, temporal, frequency in shapes
     ]
     x = layers.Concatenate(name="timbre_parallel")(parallel)

@@ -1,0 +1,80 @@
+"""From families' probabilities, note by note, to who plays what in a piece: a band has few instruments."""
+
+import dataclasses
+
+import numpy as np
+
+from polyamp import constants
+from polyamp.hparams import FullHParams, TimbreHParams
+from polyamp.notes.arrays import Notes, concatenate
+
+_ROUNDS = 30
+
+
+def piece_posteriors(probabilities: np.ndarray, strength: float) -> np.ndarray:
+    """Families of notes in the light of all the piece's notes.
+
+    Expectation maximisation of a mixture: how common each family is in the piece is the mean of the notes' posteriors, which
+    are in proportion to the notes' own probabilities times the commonness to the power of `strength`.
+
+    Args:
+        probabilities: `[notes, 12]`, each note by itself.
+        strength: 1 is the mixture proper; 0 leaves all as it is. Below 1 rare families live longer.
+
+    Returns:
+        `[notes, 12]`, rows summing to 1 (rows of zeros become even).
+    """
+    own = np.maximum(np.asarray(probabilities, np.float64), 1e-9)
+    posterior = own / own.sum(axis=1, keepdims=True)
+    if not strength or not len(own):
+        return posterior
+    for _ in range(_ROUNDS):
+        common = posterior.mean(axis=0)
+        posterior = own * common**strength
+        posterior /= posterior.sum(axis=1, keepdims=True)
+    return posterior
+
+
+def choose_families(probabilities: np.ndarray, hparams: TimbreHParams) -> np.ndarray:
+    """The family of each note of a piece.
+
+    Args:
+        probabilities: `[notes, 12]`, each note by itself.
+        hparams: `present_instruments` are the only ones answered; `family_prior_strength` as in `piece_posteriors`; families
+            with less than `family_min_share` of the notes are given up one by one, the rarest first.
+
+    Returns:
+        `[notes, 12]` posteriors of the families that are left, 0 elsewhere; the likeliest is a note's family.
+    """
+    allowed = np.isin(constants.FAMILIES, hparams.present_instruments)
+    while True:
+        posterior = piece_posteriors(np.where(allowed, np.maximum(probabilities, 1e-6), 0.0), hparams.family_prior_strength)
+        posterior = np.where(allowed, posterior, 0.0)
+        if not len(posterior) or not hparams.family_min_share:
+            return posterior
+        share = np.bincount(posterior.argmax(axis=1), minlength=constants.NUM_FAMILIES) / len(posterior)
+        rare = allowed & (share < hparams.family_min_share)
+        if not rare.any() or allowed.sum() == 1:
+            return posterior
+        allowed = allowed.copy()
+        allowed[np.flatnonzero(rare)[np.argmin(share[rare])]] = False
+
+
+def with_programs(notes: Notes, posteriors: np.ndarray, hparams: TimbreHParams) -> Notes:
+    """The notes with the representative program of their family.
+
+    Each note goes to its likeliest family; with `use_all_instruments` to all families at least as likely as
+    `multiple_instruments_threshold` too, as one note each.
+    """
+    if not len(notes):
+        return notes
+    likeliest = np.arange(constants.NUM_FAMILIES) == posteriors.argmax(axis=1)[:, None]  # [notes, 12]
+    chosen = likeliest
+    if isinstance(hparams, FullHParams) and hparams.use_all_instruments:
+        chosen = likeliest | ((posteriors >= hparams.multiple_instruments_threshold) & (posteriors > 0))
+    parts = []
+    for family in np.flatnonzero(chosen.any(axis=0)):
+        of_family = notes[chosen[:, family]]
+        program = np.full(len(of_family), constants.FAMILY_PROGRAMS[family], np.int64)
+        parts.append(dataclasses.replace(of_family, program=program))
+    return concatenate(parts)

@@ -1,0 +1,79 @@
+"""From audio to notes with any of the models, in windows of constant size: the one path that predict and evaluate share."""
+
+from collections.abc import Callable, Iterable
+
+import keras
+import numpy as np
+
+from polyamp import constants, notes
+from polyamp.data.note_lists import note_list
+from polyamp.hparams import FullHParams, MelodicHParams, TimbreHParams
+from polyamp.notes import Notes, instruments
+from polyamp.predict import predict_rolls, windows
+
+_LIST_STEP = 64  # Lists of notes are padded to multiples of so many, as each new size may cost a compilation.
+
+Blocks = Callable[[], Iterable[np.ndarray]]
+
+
+def transcribe(model: keras.Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
+    """The notes of a recording, with programs if the model is a Full one.
+
+    Args:
+        model: A Melodic or Full model.
+        blocks: Gives the audio, 16 kHz mono float32, in blocks of any length; called again for each part of a Full model, so
+            that no recording has to fit into memory.
+        hparams: The model's.
+    """
+    found = notes.from_rolls(predict_rolls(melodic_part(model), blocks(), hparams), hparams)
+    if not isinstance(hparams, FullHParams):
+        return found
+    posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), hparams)
+    return instruments.with_programs(found, posteriors, hparams)
+
+
+def melodic_part(model: keras.Model) -> keras.Model:
+    """Of a Full model the part from audio to rolls; another model itself."""
+    if not isinstance(model.input, dict):
+        return model
+    return _part(model, model.input["audio"], constants.ROLLS)
+
+
+def _part(model: keras.Model, inputs: object, names: Iterable[str]) -> keras.Model:
+    """The model from some of its inputs to some of its answers; the same one at every call, as it compiles anew."""
+    parts = model.__dict__.setdefault("_polyamp_parts", {})
+    key = tuple(names)
+    if key not in parts:
+        parts[key] = keras.Model(inputs, {name: model.output[name] for name in key})
+    return parts[key]
+
+
+def predict_families(model: keras.Model, blocks: Iterable[np.ndarray], of: Notes, hparams: TimbreHParams) -> np.ndarray:
+    """Probabilities of the families of given notes, `[notes, 12]`, each note by itself.
+
+    Args:
+        model: A Timbre or Full model.
+        blocks: The audio, 16 kHz mono float32, in blocks of any length.
+        of: Notes in seconds from its start. Those outside the piano's range get zeros.
+        hparams: The model's.
+    """
+    part = _part(model, model.input, ("family",))
+    part.jit_compile = hparams.jit_compile
+    hop, rate = hparams.hop_length, hparams.frames_per_second
+    core = max(1, round(hparams.predict_window_seconds * rate))
+    margin = int(np.ceil(hparams.predict_margin_seconds * rate))
+    on_piano = (of.pitch >= constants.MIN_MIDI_PITCH) & (of.pitch <= constants.MAX_MIDI_PITCH)
+    families = np.zeros((len(of), constants.NUM_FAMILIES), np.float32)
+    first = 0
+    for window, kept in windows(blocks, core, margin, hop):
+        begin, end = (first - margin) / rate, (first - margin) / rate + len(window) / constants.SAMPLE_RATE
+        heard = np.flatnonzero(on_piano & (of.onset < end) & (of.offset > begin))
+        last = np.inf if kept < core else (first + kept) / rate
+        mine = (of.onset[heard] >= first / rate) & (of.onset[heard] < last)
+        if mine.any():
+            rows = note_list(of[heard], -(-len(heard) // _LIST_STEP) * _LIST_STEP)
+            rows[: len(heard), 1:] -= np.float32(begin)
+            answer = part.predict_on_batch({"audio": window[np.newaxis], "notes": rows[np.newaxis]})["family"][0]
+            families[heard[mine]] = answer[: len(heard)][mine]
+        first += kept
+    return families
