@@ -105,7 +105,7 @@ def table(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) 
     for name, row in [*rows, (f"MEAN of {len(rows)}", mean)]:
         cells = (f"{row[column]:.4f}".rjust(len(column)) for column in columns)
         lines.append(" ".join([name[-_ID_WIDTH:].ljust(_ID_WIDTH), *cells]))
-    kinds = [name.removesuffix("_f1") for name in mean if name.endswith("_f1")]
+    kinds = [name.removesuffix("_precision") for name in mean if name.endswith("_precision")]
     lines += ["", " ".join(["mean".ljust(_ID_WIDTH), "precision", "   recall", "       f1"])]
     for kind in kinds:
         cells = (f"{mean[f'{kind}_{measure}']:.4f}".rjust(9) for measure in ("precision", "recall", "f1"))

@@ -1,5 +1,6 @@
 """From audio to notes with any of the models, in windows of constant size: the one path that predict and evaluate share."""
 
+import weakref
 from collections.abc import Callable, Iterable
 
 import keras
@@ -8,10 +9,14 @@ import numpy as np
 from polyamp import constants, notes
 from polyamp.data.note_lists import note_list
 from polyamp.hparams import FullHParams, MelodicHParams, TimbreHParams
+from polyamp.models import full
 from polyamp.notes import Notes, instruments
 from polyamp.predict import predict_rolls, windows
 
 _LIST_STEP = 64  # Lists of notes are padded to multiples of so many, as each new size may cost a compilation.
+
+# Parts of Full models; they go with the models.
+_PARTS: "weakref.WeakKeyDictionary[keras.Model, dict[Callable, keras.Model]]" = weakref.WeakKeyDictionary()
 
 Blocks = Callable[[], Iterable[np.ndarray]]
 
@@ -33,19 +38,21 @@ def transcribe(model: keras.Model, blocks: Blocks, hparams: MelodicHParams) -> N
 
 
 def melodic_part(model: keras.Model) -> keras.Model:
-    """Of a Full model the part from audio to rolls; another model itself."""
-    if not isinstance(model.input, dict):
-        return model
-    return _part(model, model.input["audio"], constants.ROLLS)
+    """Of a Full model the part from audio to rolls; a Melodic model itself."""
+    return _kept(model, full.melodic_part) if model.name == "full" else model
 
 
-def _part(model: keras.Model, inputs: object, names: Iterable[str]) -> keras.Model:
-    """The model from some of its inputs to some of its answers; the same one at every call, as it compiles anew."""
-    parts = model.__dict__.setdefault("_polyamp_parts", {})
-    key = tuple(names)
-    if key not in parts:
-        parts[key] = keras.Model(inputs, {name: model.output[name] for name in key})
-    return parts[key]
+def _timbre_part(model: keras.Model) -> keras.Model:
+    """Of a Full model the part from audio and notes to families; a Timbre model itself."""
+    return _kept(model, full.timbre_part) if model.name == "full" else model
+
+
+def _kept(model: keras.Model, make: Callable[[keras.Model], keras.Model]) -> keras.Model:
+    """A part of a model, the same one at every call: a new one would be compiled again."""
+    parts = _PARTS.setdefault(model, {})
+    if make not in parts:
+        parts[make] = make(model)
+    return parts[make]
 
 
 def predict_families(model: keras.Model, blocks: Iterable[np.ndarray], of: Notes, hparams: TimbreHParams) -> np.ndarray:
@@ -57,7 +64,7 @@ def predict_families(model: keras.Model, blocks: Iterable[np.ndarray], of: Notes
         of: Notes in seconds from its start. Those outside the piano's range get zeros.
         hparams: The model's.
     """
-    part = _part(model, model.input, ("family",))
+    part = _timbre_part(model)
     part.jit_compile = hparams.jit_compile
     hop, rate = hparams.hop_length, hparams.frames_per_second
     core = max(1, round(hparams.predict_window_seconds * rate))

@@ -76,14 +76,14 @@ def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: TimbreHPar
         # The spectrum is computed by the model.
         whole = cache.Crop(np.zeros((frames, 0), np.float32), notes, min(int(heard), frames), float(total_time))
         found, weights = _targets(whole, hparams, np.random.default_rng([seed, int(index)]))
-        return [found[name] for name in names] + [weights[name] for name in names if name in weights]
+        return [found[name] for name in names] + [weights[name] for name in weighted]
 
-    weighted = [name for name in names if name in constants.ROLLS + ("instruments",)]
+    weighted = [name for name in names if name != "notes"]
     arguments = [*(crop[name] for name in _FIELDS), length, crop["total_time"], number]
     values = tf.numpy_function(label, arguments, [tf.float32] * (len(names) + len(weighted)))
     targets = {name: tf.ensure_shape(value, shape) for (name, shape), value in zip(names.items(), values, strict=False)}
     weights = {
-        name: tf.ensure_shape(value, [frames, None] if name != "instruments" else [frames, 1, 1])
+        name: tf.ensure_shape(value, [size] if name == "family" else names[name])
         for name, value in zip(weighted, values[len(names) :], strict=True)
     }
     notes = tf.ensure_shape(targets.pop("notes"), [size, 3])
@@ -107,12 +107,14 @@ def _targets(
     frames = hparams.train_frames
     notes, family = note_lists.training_lists(crop.notes, frames / hparams.frames_per_second, hparams, rng)
     found = {"notes": notes, "family": family}
-    weights: dict[str, np.ndarray] = {}
+    weights = {"family": family.max(axis=-1)}  # 1 for notes whose family is learned: [note].
     if isinstance(hparams, FullHParams):
-        rolls, weights = crop.labelled(hparams)
+        rolls, of_rolls = crop.labelled(hparams)
+        weights |= of_rolls
         found |= {name: rolls[name] for name in constants.ROLLS}
         found["instruments"] = note_lists.family_rolls(crop.notes, frames, hparams)
-        weights["instruments"] = weights["onset"][:, :1, None]  # Where the example has not ended: [time, 1, 1].
+        heard = weights["onset"][..., None]  # Where the example has not ended: [time, pitch, 1].
+        weights["instruments"] = np.broadcast_to(heard, found["instruments"].shape).copy()
     return found, weights
 
 

@@ -72,6 +72,21 @@ def loss_arguments(hparams: FullHParams) -> dict:
     return arguments
 
 
+def melodic_part(model: keras.Model) -> keras.Model:
+    """Of a Full model the part from audio to the four rolls, which needs no notes; shares the weights."""
+    audio = model.input["audio"]
+    return keras.Model(audio, model.get_layer("network").get_layer("network")(model.get_layer("spectrogram")(audio)))
+
+
+def timbre_part(model: keras.Model) -> keras.Model:
+    """Of a Full model the part from audio and notes to the families of these notes; shares the weights."""
+    network = model.get_layer("network")
+    own = any(layer.name == "timbre_spectrogram" for layer in model.layers)
+    spectrum = model.get_layer("timbre_spectrogram" if own else "spectrogram")(model.input["audio"])
+    families = network.get_layer("timbre_network")({"spectrum": spectrum, "notes": model.input["notes"]})
+    return keras.Model(model.input, families)
+
+
 @keras.saving.register_keras_serializable(package="polyamp")
 class DecodeNotes(keras.layers.Layer):
     """The most probable notes of onset and frame rolls, for training: `[batch, time, 88]` each to `[batch, max_notes, 3]`.
