@@ -230,9 +230,9 @@ def test_an_error_in_a_preset_names_its_file(tmp_path):
         hparams.resolve("MELODIC", str(path))
 
 
-@pytest.mark.parametrize("model_type", ["TIMBRE", "FULL", "AUTOREGRESSIVE"])
+@pytest.mark.parametrize("model_type", ["AUTOREGRESSIVE"])
 def test_models_that_are_not_built_yet_say_so(model_type):
-    with pytest.raises(HParamsError, match=f"'{model_type}' is not built yet; built so far: MELODIC"):
+    with pytest.raises(HParamsError, match=f"'{model_type}' is not built yet; built so far: MELODIC, TIMBRE, FULL"):
         hparams.resolve(model_type)
 
 

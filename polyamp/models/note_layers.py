@@ -65,7 +65,7 @@ class NotePatches(keras.layers.Layer):
             3, dtype="int32"
         )
         bins = pitch[..., None] * BINS_PER_SEMITONE + np.ravel(offsets)  # [batch, notes, harmonic * 3]
-        power = self._gather(spectrum, frame, bins, NUM_BINS, batch)
+        power = self._gather(spectrum, frame, bins, NUM_BINS, batch, missing=-10.0)  # Far below what a patch shows.
         power = ops.reshape(power, (batch, -1, self.num_frames, self.num_harmonics, 3))
         attack = power[:, :, self.before : self.before + _ATTACK_FRAMES]
         loudest = ops.max(attack, axis=(2, 3, 4), keepdims=True)
@@ -80,14 +80,14 @@ class NotePatches(keras.layers.Layer):
         channels = [power, others[..., None], ops.broadcast_to(own, ops.shape(others))[..., None]]
         return ops.concatenate(channels, axis=-1) * inside[..., None, None]
 
-    def _gather(self, image, frame, column, num_columns: int, batch):
-        """`image[b, frame[b, n, f], column[b, n, c]]`, 0 off its columns: `[batch, notes, frame, column]`."""
-        exists = ops.cast((column >= 0) & (column < num_columns), "float32")[:, :, None, :]
+    def _gather(self, image, frame, column, num_columns: int, batch, missing: float = 0.0):
+        """`image[b, frame[b, n, f], column[b, n, c]]`, `missing` off its columns: `[batch, notes, frame, column]`."""
+        exists = ((column >= 0) & (column < num_columns))[:, :, None, :]
         column = ops.clip(ops.cast(column, "int32"), 0, num_columns - 1)
         index = frame[..., None] * num_columns + column[:, :, None, :]
         flat = ops.reshape(image, (batch, -1))
         found = ops.take_along_axis(flat, ops.reshape(index, (batch, -1)), axis=1)
-        return ops.reshape(found, ops.shape(index)) * exists
+        return ops.where(exists, ops.reshape(found, ops.shape(index)), missing)
 
     def _sounding(self, notes, num_times):
         time = (ops.cast(ops.arange(num_times), "float32") + 0.5) / self.frames_per_second

@@ -54,7 +54,12 @@ def conv_stack(spectrum: keras.KerasTensor, hparams: MelodicHParams, name: str) 
 
 def _bilstm(x: keras.KerasTensor, units: int, name: str) -> keras.KerasTensor:
     """A bidirectional LSTM over time, `[batch, time, 2 * units]`; the input itself for 0 units."""
-    return layers.Bidirectional(layers.LSTM(units, return_sequences=True), name=f"{name}_bilstm")(x) if units else x
+    return _named_bilstm(units, name)(x) if units else x
+
+
+def _named_bilstm(units: int, name: str) -> keras.layers.Layer:
+    """With a name for the inner layer too: Keras numbers those without one through all models of a process."""
+    return layers.Bidirectional(layers.LSTM(units, return_sequences=True, name=f"{name}_lstm"), name=f"{name}_bilstm")
 
 
 def _head(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
