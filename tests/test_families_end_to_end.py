@@ -1,0 +1,166 @@
+"""Timbre and Full: the published commands on small data, and weights that go from part to whole and back exactly."""
+
+import json
+
+import keras
+import mido
+import numpy as np
+import pytest
+import soundfile
+
+import polyamp_runner
+from polyamp import checkpoint, constants
+from polyamp.data import nsynth, records
+from polyamp.data.example import Example, NoteExample
+from polyamp.notes import Notes
+
+SMALL = {
+    "timbre_architecture": "harmonics",
+    "timbre_hop_length": 512,
+    "timbre_patch_units": [8],
+    "timbre_max_notes": 16,
+    "full_max_notes": 16,
+    "train_frames": 40,
+}
+AS_JSON = json.dumps(SMALL)
+
+
+def tone(pitch, seconds=4.0, partials=4):
+    time = np.arange(round(seconds * 16_000)) / 16_000
+    frequency = 440 * 2 ** ((pitch - 69) / 12)
+    return (0.2 * sum(np.sin(2 * np.pi * k * frequency * time) / k for k in range(1, partials + 1))).astype(np.float32)
+
+
+def band(seed):
+    """Two instruments: a bass of many partials, a flute of one."""
+    rng = np.random.default_rng(seed)
+    onset = np.arange(0.2, 3.4, 0.4)
+    pitch = np.where(np.arange(len(onset)) % 2, rng.integers(36, 48, len(onset)), rng.integers(72, 84, len(onset)))
+    audio = np.zeros(64_000, np.float32)
+    for start, key in zip(onset, pitch, strict=True):
+        first = round(start * 16_000)
+        audio[first : first + 5600] += tone(key, 0.35, 8 if key < 60 else 1)
+    return Example(f"band-{seed}", audio, Notes.of(onset, onset + 0.35, pitch, None, np.where(pitch < 60, 33, 73)), (80, 80))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("families")
+    records.write(folder / "slakh.tfrecord-00000-of-00001", [band(seed) for seed in range(3)])
+    singles = [
+        NoteExample(
+            id=f"{family}_synthetic_000-{pitch:03d}-100",
+            audio=tone(pitch),
+            pitch=pitch,
+            velocity=100,
+            family=family,
+            instrument=f"{family}_synthetic_000",
+            source="synthetic",
+            qualities=(),
+            number=pitch,
+            instrument_number=0,
+        )
+        for family, pitch in [("bass", 40), ("flute", 76), ("bass", 43), ("flute", 79)] * 3
+    ]
+    with records.shard_writer([folder / "nsynth.tfrecord-00000-of-00001"], nsynth.serialize) as write:
+        for single in singles:
+            write(single)
+    return folder
+
+
+def run(*arguments):
+    assert polyamp_runner.main(["polyamp", *arguments]) == 0
+
+
+def train(folder, model_type, model_id, *arguments, examples="slakh"):
+    run(
+        f"--examples_path={folder}/{examples}.tfrecord-*",
+        f"--model_dir={folder}/models",
+        f"--model_type={model_type}",
+        f"--model_id={model_id}",
+        "--config=tiny",
+        f"--hparams={AS_JSON}",
+        "--num_steps=2",
+        "--checkpoint_interval=2",
+        *arguments,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """Checkpoints of all three types: a Full model out of the other two, trained on mixes of all kinds."""
+    train(folder, "MELODIC", "notes", "--load_id=")
+    train(folder, "TIMBRE", "families", "--load_id=", "--dataset_type=slakh")
+    nsynth_path = f"--nsynth_examples_path={folder}/nsynth.tfrecord-*"
+    train(folder, "FULL", "both", "--load_full=False", nsynth_path)
+    return folder / "models"
+
+
+def weights(path):
+    arrays, _ = checkpoint.read(path)
+    return {name: array for name, array in arrays.items() if name.startswith("weights/")}
+
+
+def assert_same_weights(model, *paths):
+    expected = {name: array for path in paths for name, array in weights(path).items()}
+    for variable in model.variables:
+        if not variable.path.startswith("seed"):
+            np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable.value), expected["weights/" + variable.path])
+
+
+def test_timbre_trains_on_mixed_single_notes(folder, capsys):
+    published = json.dumps({**SMALL, "timbre_architecture": "filters", "timbre_num_filters": [2, 2], "timbre_spec_n_bins": 96})
+    train(folder, "TIMBRE", "singles", "--load_id=", "--dataset_type=nsynth", f"--hparams={published}", examples="nsynth")
+    assert "trained" in capsys.readouterr().out
+
+
+def test_full_of_two_parts_has_their_weights(trained):
+    melodic, timbre = (checkpoint.find(trained, kind) for kind in ("MELODIC", "TIMBRE"))
+    joined = checkpoint.load_model("FULL", trained, "*", load_full=False)
+    assert_same_weights(joined.model, melodic, timbre)
+
+
+@pytest.mark.parametrize("kind", ["MELODIC", "TIMBRE", "FULL"])
+def test_parts_of_a_full_checkpoint_have_its_weights(trained, kind):
+    loaded = checkpoint.load_model(kind, trained, "both", load_full=None if kind == "FULL" else True)
+    assert_same_weights(loaded.model, checkpoint.find(trained, "FULL", "both"))
+
+
+def test_full_and_timbre_are_evaluated_family_by_family(trained, folder, capsys):
+    path = f"--examples_path={folder}/slakh.tfrecord-*"
+    for kind, load_id in (("TIMBRE", "families"), ("FULL", "both")):
+        run("--mode=eval", path, f"--model_dir={trained}", f"--model_type={kind}", f"--load_id={load_id}", "--eval_num_steps=2")
+    result = json.loads((trained / "TIMBRE/families/eval-2.json").read_text())
+    assert sum(row["support"] for row in result["families"]["families"].values()) == 16
+    assert np.sum(result["families"]["confusion"]) == 16
+    assert (trained / "TIMBRE/families/eval-2-confusion.png").is_file()
+    assert {"family_onset_f1", "class_onset_f1", "note_onset_f1"} <= set(
+        json.loads((trained / "FULL/both/eval-2.json").read_text())["mean"]
+    )
+    run("--mode=eval", path, f"--model_dir={trained}", "--model_type=MELODIC", "--load_id=both", "--load_full=True")
+    assert "note_onset" in capsys.readouterr().out
+
+
+def test_full_writes_a_track_for_each_family(trained, folder):
+    soundfile.write(folder / "band.wav", band(0).audio, 16_000)
+    settings = {"predict_onset_threshold": 0.01, "present_instruments": ["bass", "flute"], "use_all_instruments": True}
+    settings["multiple_instruments_threshold"] = 0.0
+    run(
+        "--mode=predict",
+        f"--audio_filename={folder}/band.wav",
+        f"--model_dir={trained}",
+        "--model_type=FULL",
+        "--load_id=both",
+        "--transcribed_file_suffix=-polyamp-multi-track",
+        f"--hparams={json.dumps(settings)}",
+    )
+    messages = [m for track in mido.MidiFile(folder / "band-polyamp-multi-track.mid").tracks for m in track]
+    programs = {m.program: m.channel for m in messages if m.type == "program_change"}
+    assert set(programs) == {constants.FAMILY_PROGRAMS[constants.FAMILIES.index(name)] for name in ("bass", "flute")}
+    assert len(set(programs.values())) == 2 and 9 not in programs.values()
+
+
+def test_a_full_model_without_parts_says_what_is_missing(tmp_path, capsys):
+    arguments = ["--mode=eval", "--examples_path=x", f"--model_dir={tmp_path}", "--model_type=FULL", "--load_full=False"]
+    assert polyamp_runner.main(["polyamp", *arguments]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
