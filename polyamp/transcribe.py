@@ -39,12 +39,16 @@ def transcribe(model: keras.Model, blocks: Blocks, hparams: MelodicHParams) -> N
 
 def melodic_part(model: keras.Model) -> keras.Model:
     """Of a Full model the part from audio to rolls; a Melodic model itself."""
-    return _kept(model, full.melodic_part) if model.name == "full" else model
+    return _kept(model, full.melodic_part) if _is_full(model) else model
 
 
 def _timbre_part(model: keras.Model) -> keras.Model:
     """Of a Full model the part from audio and notes to families; a Timbre model itself."""
-    return _kept(model, full.timbre_part) if model.name == "full" else model
+    return _kept(model, full.timbre_part) if _is_full(model) else model
+
+
+def _is_full(model: keras.Model) -> bool:
+    return getattr(model, "name", None) == "full"
 
 
 def _kept(model: keras.Model, make: Callable[[keras.Model], keras.Model]) -> keras.Model:

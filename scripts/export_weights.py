@@ -13,6 +13,7 @@ from absl import app, flags, logging
 _MODEL_TYPE = flags.DEFINE_string("model_type", "MELODIC", "Which model.")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models.", required=True)
 _LOAD_ID = flags.DEFINE_string("load_id", "*", "Which checkpoint, as for polyamp_runner.py.")
+_LOAD_FULL = flags.DEFINE_bool("load_full", None, "As for polyamp_runner.py: False joins FULL out of MELODIC and TIMBRE.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "polyamp/checkpoints", "Model folder to write to, such as the package's own.")
 _MODEL_ID = flags.DEFINE_string("model_id", None, "Name under it.", required=True)
 _HPARAMS = flags.DEFINE_multi_string("hparams", [], "Decoding settings to write beside the weights, as JSON.")
@@ -32,7 +33,9 @@ def _export() -> None:
     from polyamp.overrides import parse_overrides
 
     settings = parse_overrides(_HPARAMS.value)
-    loaded = checkpoint.load_model(_MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value, overrides=settings)
+    loaded = checkpoint.load_model(
+        _MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value, load_full=_LOAD_FULL.value, overrides=settings
+    )
     directory = checkpoint.folder(_OUTPUT_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value)
     directory.mkdir(parents=True, exist_ok=True)
     path = checkpoint.step_path(directory, loaded.step)

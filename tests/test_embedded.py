@@ -44,3 +44,11 @@ def test_hears_which_notes_are_loud(transcript):
         if len(near := np.flatnonzero((transcript.pitch == pitch) & (np.abs(transcript.onset - onset) < 0.05)))
     ]
     assert np.corrcoef(np.transpose(pairs))[0, 1] > 0.5
+
+
+def test_the_full_model_hears_that_a_piano_plays(tmp_path):
+    command = ["polyamp", "--mode=predict", "--model_type=FULL", f"--audio_filename={RECORDING}", f"--output_dir={tmp_path}"]
+    assert polyamp_runner.main(command) == 0
+    found = notes.read_midi(tmp_path / "handel_air-polyamp.mid")
+    assert len(found) > 40
+    assert np.mean(found.program == 0) > 0.9

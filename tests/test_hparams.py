@@ -203,10 +203,12 @@ def test_presets_are_there():
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_resolves_and_holds_only_what_differs_from_the_defaults(path):
-    resolved = hparams.resolve("MELODIC", path.stem)
-    assert resolved == hparams.resolve("MELODIC", str(path))
+    model_type = {"timbre": "TIMBRE", "full": "FULL"}.get(path.stem.partition("_")[0], "MELODIC")
+    resolved = hparams.resolve(model_type, path.stem)
+    assert resolved == hparams.resolve(model_type, str(path))
+    defaults = hparams.resolve(model_type)
     for name in json.loads(path.read_text()):
-        assert getattr(resolved, name) != getattr(MelodicHParams(), name), name
+        assert getattr(resolved, name) != getattr(defaults, name), name
 
 
 def test_the_command_line_goes_on_top_of_the_preset(tmp_path):

@@ -275,7 +275,7 @@ def test_training_gets_every_setting(capsys, modules):
 def test_training_defaults(capsys, modules):
     assert polyamp_runner.main(["polyamp", "--examples_path=x", "--iterations=45000"]) == 0
     given = modules["train"]
-    assert (given["model_dir"], given["load_id"], given["load_full"], given["num_steps"]) == ("runs", "*", False, 45_000)
+    assert (given["model_dir"], given["load_id"], given["load_full"], given["num_steps"]) == ("runs", "*", None, 45_000)
     assert f"model id: {given['model_id']}\n" in capsys.readouterr().out
     assert re.fullmatch(r"melodic-\d{8}-\d{6}-[a-z]+-[a-z]+", given["model_id"])
 

@@ -217,7 +217,7 @@ def test_optimizers_clip_and_follow_their_schedules():
     for step in (0, 10, 100):
         cycle.iterations.assign(step)
         rates.append(float(cycle.learning_rate))
-    assert rates == pytest.approx([0.002 / 25, 0.002, 0.002 * 1e-4], rel=1e-3)
+    assert rates == pytest.approx([0.006 / 25, 0.006, 0.006 * 1e-4], rel=1e-3)
 
 
 def runner(*flags, **environment):

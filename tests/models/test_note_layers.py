@@ -120,6 +120,12 @@ def test_family_losses_by_hand():
     assert entropy == pytest.approx(-(np.log(0.5) + np.log(0.1)) / 2, rel=1e-4)
 
 
+def test_the_timbre_preset_builds_and_is_small():
+    model = models.build("TIMBRE", hparams.resolve("TIMBRE", "timbre_compact"))
+    assert model.output["family"].shape == (None, None, 12)
+    assert model.count_params() < 600_000
+
+
 @pytest.mark.parametrize("architecture", ["harmonics", "filters"])
 def test_padding_changes_nothing_and_gives_zeros(architecture):
     settings = hparams.resolve(
