@@ -56,6 +56,7 @@ def _tune() -> None:
     from polyamp.audio import augmentation
     from polyamp.data import pipeline
     from polyamp.predict import predict_rolls
+    from polyamp.transcribe import melodic_part
 
     loaded = checkpoint.load_model(_MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value)
     heavy = hparams.merge(loaded.hparams, {"augment_probability": 1.0})
@@ -63,7 +64,7 @@ def _tune() -> None:
     pieces = []
     for example in pipeline.whole_examples(_EXAMPLES_PATH.value):
         versions = [example.audio, augmentation.augment(example.audio, heavy, rng)] if _DISTURBED.value else [example.audio]
-        pieces += [(example.notes, predict_rolls(loaded.model, [audio], loaded.hparams)) for audio in versions]
+        pieces += [(example.notes, predict_rolls(melodic_part(loaded.model), [audio], loaded.hparams)) for audio in versions]
     best = loaded.hparams
     best_scores = _scores(pieces, best)
     for number in range(_ROUNDS.value):

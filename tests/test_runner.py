@@ -147,6 +147,7 @@ def test_importing_the_runner_imports_nothing_heavy():
         (["--examples_path=x", "--model_type=AUTOREGRESSIVE"], "'AUTOREGRESSIVE' is not built yet"),
         (["--mode=predict", "--audio_filename=x", "--model_type=AUTOREGRESSIVE"], "not built yet"),
         (["--mode=eval", "--examples_path=x", "--model_type=AUTOREGRESSIVE"], "not built yet"),
+        (["--mode=predict", "--audio_filename=x", "--model_type=TIMBRE"], "to transcribe use FULL"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, arguments, pattern):
