@@ -150,7 +150,8 @@ def predict(
         report: Called after each file that was written.
 
     Raises:
-        PolyampError: The model finds no notes, the checkpoint or `output_dir` cannot be used, or two recordings would be written to one file.
+        PolyampError: The model finds no notes, the checkpoint or `output_dir` cannot be used, or two recordings would be
+        written to one file.
     """
     if model_type == "TIMBRE":
         raise PolyampError("TIMBRE tells the families of notes that are given, and finds none; to transcribe use FULL.")
