@@ -81,7 +81,7 @@ def assess_timbre(model: keras.Model, hparams: TimbreHParams, example: "Example"
         raise DataError(f"{example.id}: has no notes whose families could be told.")
     probabilities = transcribe.predict_families(model, [example.audio], reference, hparams)
     posteriors = instruments.choose_families(probabilities, hparams)
-    estimate = instruments.with_programs(reference, posteriors, dataclasses.replace(hparams))
+    estimate = instruments.with_programs(reference, posteriors, hparams)
     families = metrics.families_of(reference), posteriors.argmax(axis=1)
     report = metrics.family_report(metrics.confusion_matrix(*families))
     by_itself = float(np.mean(probabilities.argmax(axis=1) == families[0]))

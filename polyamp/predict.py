@@ -75,8 +75,7 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
     """
     model.jit_compile = hparams.jit_compile  # Keras' own choice, XLA, compiles longer than most recordings take.
     hop = hparams.hop_length
-    core = max(1, round(hparams.predict_window_seconds * hparams.frames_per_second))
-    margin = int(np.ceil(hparams.predict_margin_seconds * hparams.frames_per_second))
+    core, margin = window_frames(hparams)
     parts: dict[str, list[np.ndarray]] = {}
     for window, kept in windows(blocks, core, margin, hop):
         for name, roll in model.predict_on_batch(window[np.newaxis]).items():
@@ -85,6 +84,12 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
             # A copy, so that the margins are not kept in memory.
             parts.setdefault(name, []).append(np.array(roll[0, margin : margin + kept], np.float32))
     return {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+
+
+def window_frames(hparams: MelodicHParams) -> tuple[int, int]:
+    """Frames of a window's core and of each of its margins."""
+    core = max(1, round(hparams.predict_window_seconds * hparams.frames_per_second))
+    return core, int(np.ceil(hparams.predict_margin_seconds * hparams.frames_per_second))
 
 
 def windows(blocks: Iterable[np.ndarray], core: int, margin: int, hop: int) -> Iterator[tuple[np.ndarray, int]]:

@@ -11,7 +11,7 @@ from polyamp.data.note_lists import note_list
 from polyamp.hparams import FullHParams, MelodicHParams, TimbreHParams
 from polyamp.models import full
 from polyamp.notes import Notes, instruments
-from polyamp.predict import predict_rolls, windows
+from polyamp.predict import predict_rolls, window_frames, windows
 
 _LIST_STEP = 64  # Lists of notes are padded to multiples of so many, as each new size may cost a compilation.
 
@@ -71,8 +71,7 @@ def predict_families(model: keras.Model, blocks: Iterable[np.ndarray], of: Notes
     part = _timbre_part(model)
     part.jit_compile = hparams.jit_compile
     hop, rate = hparams.hop_length, hparams.frames_per_second
-    core = max(1, round(hparams.predict_window_seconds * rate))
-    margin = int(np.ceil(hparams.predict_margin_seconds * rate))
+    core, margin = window_frames(hparams)
     on_piano = (of.pitch >= constants.MIN_MIDI_PITCH) & (of.pitch <= constants.MAX_MIDI_PITCH)
     families = np.zeros((len(of), constants.NUM_FAMILIES), np.float32)
     first = 0

@@ -5,6 +5,7 @@ import numpy as np
 from polyamp import constants
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import Notes, to_rolls
+from polyamp.notes.instruments import families_of
 
 
 def note_list(notes: Notes, size: int) -> np.ndarray:
@@ -17,7 +18,7 @@ def note_list(notes: Notes, size: int) -> np.ndarray:
 def families(notes: Notes, size: int) -> np.ndarray:
     """float32 `[size, 12]`: one-hot families of the notes' programs; zeros for padding."""
     rows = np.zeros((size, constants.NUM_FAMILIES), np.float32)
-    family = np.array(constants.PROGRAM_FAMILY)[notes.program[:size]]
+    family = families_of(notes)[:size]
     rows[np.arange(len(family)), family] = 1.0
     return rows
 
@@ -54,6 +55,6 @@ def training_lists(
 
 def family_rolls(notes: Notes, num_frames: int, hparams: TimbreHParams) -> np.ndarray:
     """float32 `[num_frames, 88, 13]`: where each family sounds, and in the last channel whether any does."""
-    family = np.array(constants.PROGRAM_FAMILY)[notes.program]
+    family = families_of(notes)
     parts = [notes[family == number] for number in range(constants.NUM_FAMILIES)] + [notes]
     return np.stack([to_rolls(part, num_frames, hparams)["frame"] for part in parts], axis=-1)

@@ -1,20 +1,15 @@
 """Measures of instrument families: which notes got the right one, and notes found together with their family."""
 
+import dataclasses
 from typing import Any
 
 import mir_eval
 import numpy as np
 
 from polyamp import constants
-from polyamp.metrics.note import OFFSET_RATIO, ONSET_TOLERANCE
+from polyamp.metrics.note import OFFSET_RATIO, ONSET_TOLERANCE, intervals_and_pitches
 from polyamp.notes import Notes
-
-_SHORTEST = 1e-3  # Seconds; mir_eval takes no notes without length.
-
-
-def families_of(notes: Notes) -> np.ndarray:
-    """The family of each note's program, an index of `constants.FAMILIES`."""
-    return np.array(constants.PROGRAM_FAMILY)[notes.program]
+from polyamp.notes.instruments import families_of
 
 
 def confusion_matrix(reference: np.ndarray, estimate: np.ndarray) -> np.ndarray:
@@ -71,7 +66,7 @@ def family_note_metrics(reference: Notes, estimate: Notes) -> dict[str, float]:
         "class_onset": (lambda notes: notes.program // 8, None),
     }
     for kind, (labels, offset_ratio) in kinds.items():
-        pairs = (_intervals(reference), _pitches(reference, labels), _intervals(estimate), _pitches(estimate, labels))
+        pairs = (*_labelled(reference, labels), *_labelled(estimate, labels))
         values = (0.0, 0.0, 0.0)
         if len(reference) and len(estimate):
             values = mir_eval.transcription.precision_recall_f1_overlap(
@@ -88,10 +83,8 @@ def matched_families(reference: Notes, estimate: Notes) -> tuple[np.ndarray, np.
     if not len(reference) or not len(estimate):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     pairs = mir_eval.transcription.match_notes(
-        _intervals(reference),
-        mir_eval.util.midi_to_hz(reference.pitch.astype(np.float64)),
-        _intervals(estimate),
-        mir_eval.util.midi_to_hz(estimate.pitch.astype(np.float64)),
+        *intervals_and_pitches(reference),
+        *intervals_and_pitches(estimate),
         onset_tolerance=ONSET_TOLERANCE,
         offset_ratio=None,
     )
@@ -99,10 +92,6 @@ def matched_families(reference: Notes, estimate: Notes) -> tuple[np.ndarray, np.
     return families_of(reference)[index[:, 0]], families_of(estimate)[index[:, 1]]
 
 
-def _intervals(notes: Notes) -> np.ndarray:
-    return np.stack([notes.onset, np.maximum(notes.offset, notes.onset + _SHORTEST)], axis=1)
-
-
-def _pitches(notes: Notes, labels: Any) -> np.ndarray:
-    """Frequencies in Hz that only agree where pitch and label do: each label's keyboard begins 128 semitones higher."""
-    return mir_eval.util.midi_to_hz(notes.pitch + 128.0 * labels(notes))
+def _labelled(notes: Notes, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals and pitches that only agree where pitch and label do: each label's keyboard begins 128 semitones higher."""
+    return intervals_and_pitches(dataclasses.replace(notes, pitch=notes.pitch + 128 * labels(notes)))

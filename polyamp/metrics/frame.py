@@ -4,6 +4,7 @@ import numpy as np
 
 from polyamp import constants
 from polyamp.notes import Notes
+from polyamp.notes.instruments import families_of
 
 FRAME_SECONDS = 0.032  # The grid on which notes are compared frame by frame, whatever the hop of a model.
 
@@ -43,10 +44,9 @@ def family_frame_metrics(reference: Notes, estimate: Notes) -> dict[str, float]:
     """`roll_metrics` as "family_frame", of the frames in which notes of each family sound, all families together."""
     last = max((float(notes.offset.max()) for notes in (reference, estimate) if len(notes)), default=0.0)
     num_frames = int(last / FRAME_SECONDS) + 2
-    table = np.array(constants.PROGRAM_FAMILY)
 
     def rolls(notes: Notes) -> np.ndarray:
-        of_families = [_sounding(notes[table[notes.program] == family], num_frames) for family in range(constants.NUM_FAMILIES)]
+        of_families = [_sounding(notes[families_of(notes) == family], num_frames) for family in range(constants.NUM_FAMILIES)]
         return np.concatenate(of_families, axis=1)  # [time, family * pitch]
 
     return roll_metrics(rolls(reference), rolls(estimate), "family_frame")

@@ -24,7 +24,7 @@ def note_metrics(reference: Notes, estimate: Notes) -> dict[str, float]:
         within the larger of 50 ms and 20 % of the note), "note_velocity" (also a velocity within 0.1) and "note_onset_100ms".
         As in mir_eval all are 0 where either side has no notes.
     """
-    reference_pair, estimate_pair = _intervals_and_pitches(reference), _intervals_and_pitches(estimate)
+    reference_pair, estimate_pair = intervals_and_pitches(reference), intervals_and_pitches(estimate)
 
     def score(onset_tolerance: float, offset_ratio: float | None) -> tuple[float, float, float]:
         return mir_eval.transcription.precision_recall_f1_overlap(
@@ -53,7 +53,7 @@ def note_metrics(reference: Notes, estimate: Notes) -> dict[str, float]:
     }
 
 
-def _intervals_and_pitches(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
+def intervals_and_pitches(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
     """Intervals in seconds `[notes, 2]` and pitches in Hz `[notes]`, as mir_eval wants them."""
     intervals = np.stack([notes.onset, np.maximum(notes.offset, notes.onset + _SHORTEST)], axis=1)
     return intervals, mir_eval.util.midi_to_hz(notes.pitch.astype(np.float64))

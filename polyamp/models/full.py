@@ -8,7 +8,7 @@ from polyamp.audio.spectrogram import make_spectrogram
 from polyamp.hparams import FullHParams
 from polyamp.models import losses, melodic, timbre
 from polyamp.models.layers import audio_input
-from polyamp.models.note_layers import OFFSET, ONSET, PITCH, is_note, notes_input
+from polyamp.models.note_layers import notes_input, one_hot_pitch, sounding_frames
 
 NUM_CHANNELS = constants.NUM_FAMILIES + 1  # The last: whatever plays.
 
@@ -154,12 +154,8 @@ class PaintFamilies(keras.layers.Layer):
     def call(self, frame, notes, family):
         frame, family = ops.cast(frame, "float32"), ops.cast(family, "float32")
         shape = ops.shape(frame)
-        time = (ops.arange(shape[1], dtype="float32") + 0.5) / self.frames_per_second
-        within = (time >= notes[..., ONSET, None]) & (time < notes[..., OFFSET, None])  # [batch, note, time]
-        sounding = ops.transpose(ops.cast(within, "float32") * is_note(notes)[..., None], (0, 2, 1))
-        pitch = ops.cast(ops.round(notes[..., PITCH]), "int32") - constants.MIN_MIDI_PITCH
-        at_pitch = ops.one_hot(ops.clip(pitch, 0, constants.NUM_PITCHES - 1), constants.NUM_PITCHES)
-        painted = at_pitch[..., :, None] * family[..., None, :]  # [batch, note, pitch, family]
+        sounding = ops.transpose(sounding_frames(notes, shape[1], self.frames_per_second), (0, 2, 1))  # [batch, time, note]
+        painted = one_hot_pitch(notes)[..., :, None] * family[..., None, :]  # [batch, note, pitch, family]
         flat = ops.reshape(painted, (shape[0], -1, constants.NUM_PITCHES * constants.NUM_FAMILIES))
         rolls = ops.reshape(ops.matmul(sounding, flat), (shape[0], shape[1], constants.NUM_PITCHES, constants.NUM_FAMILIES))
         return ops.concatenate([rolls * frame[..., None], frame[..., None]], axis=-1)

@@ -26,6 +26,24 @@ def is_note(notes):
     return ops.cast(notes[..., PITCH] > 0, "float32")
 
 
+def pitch_index(notes):
+    """Indices of the 88 pitches, int32 `[batch, notes]`; negative for padding."""
+    return ops.cast(ops.round(notes[..., PITCH]), "int32") - constants.MIN_MIDI_PITCH
+
+
+def one_hot_pitch(notes):
+    """Which pitch each note has, `[batch, notes, 88]`; zeros for padding."""
+    index = ops.clip(pitch_index(notes), 0, constants.NUM_PITCHES - 1)
+    return ops.one_hot(index, constants.NUM_PITCHES) * is_note(notes)[..., None]
+
+
+def sounding_frames(notes, num_times, frames_per_second: float):
+    """1 in the frames whose middle lies within a note, `[batch, notes, time]`; zeros for padding."""
+    time = (ops.cast(ops.arange(num_times), "float32") + 0.5) / frames_per_second
+    within = (time >= notes[..., ONSET, None]) & (time < notes[..., OFFSET, None])
+    return ops.cast(within, "float32") * is_note(notes)[..., None]
+
+
 @keras.saving.register_keras_serializable(package="polyamp")
 class NotePatches(keras.layers.Layer):
     """A small image of each note's own partials over time, at the same place whatever the pitch.
@@ -55,7 +73,7 @@ class NotePatches(keras.layers.Layer):
     def call(self, spectrum, notes):
         spectrum = ops.cast(spectrum, "float32")
         batch, num_times = ops.shape(spectrum)[0], ops.shape(spectrum)[1]
-        pitch = ops.cast(ops.round(notes[..., PITCH]), "int32") - constants.MIN_MIDI_PITCH  # [batch, notes]
+        pitch = pitch_index(notes)
         onset = ops.cast(ops.round(notes[..., ONSET] * self.frames_per_second), "int32")
         frame = onset[..., None] + np.arange(-self.before, self.num_frames - self.before, dtype="int32")  # [b, n, frame]
         inside = ops.cast((frame >= 0) & (frame < num_times), "float32") * is_note(notes)[..., None]
@@ -71,8 +89,8 @@ class NotePatches(keras.layers.Layer):
         loudest = ops.max(attack, axis=(2, 3, 4), keepdims=True)
         power = ops.relu(1.0 + (power - loudest) / _RANGE)
 
-        sounding = self._sounding(notes, num_times)  # [batch, notes, time]
-        roll = ops.matmul(ops.transpose(self._one_hot(pitch, notes), (0, 2, 1)), sounding)  # [batch, pitch, time]
+        sounding = sounding_frames(notes, num_times, self.frames_per_second)  # [batch, notes, time]
+        roll = ops.matmul(ops.transpose(one_hot_pitch(notes), (0, 2, 1)), sounding)  # [batch, pitch, time]
         occupied = ops.matmul(ops.transpose(roll, (0, 2, 1)), self._template)  # [batch, time, semitone]
         others = self._gather(occupied, frame, pitch[..., None] + self._semitones, _SEMITONES, batch)  # [b, n, frame, harmonic]
         own = ops.take_along_axis(sounding, frame, axis=2)[..., None]  # [batch, notes, frame, 1]
@@ -88,14 +106,6 @@ class NotePatches(keras.layers.Layer):
         flat = ops.reshape(image, (batch, -1))
         found = ops.take_along_axis(flat, ops.reshape(index, (batch, -1)), axis=1)
         return ops.where(exists, ops.reshape(found, ops.shape(index)), missing)
-
-    def _sounding(self, notes, num_times):
-        time = (ops.cast(ops.arange(num_times), "float32") + 0.5) / self.frames_per_second
-        within = (time >= notes[..., ONSET, None]) & (time < notes[..., OFFSET, None])
-        return ops.cast(within, "float32") * is_note(notes)[..., None]
-
-    def _one_hot(self, pitch, notes):
-        return ops.one_hot(ops.clip(pitch, 0, constants.NUM_PITCHES - 1), constants.NUM_PITCHES) * is_note(notes)[..., None]
 
     def compute_output_shape(self, spectrum_shape, notes_shape):
         return (*notes_shape[:2], self.num_frames, self.num_harmonics, 5)

@@ -11,6 +11,11 @@ from polyamp.notes.arrays import Notes, concatenate
 _ROUNDS = 30
 
 
+def families_of(notes: Notes) -> np.ndarray:
+    """The family of each note's program, an index of `constants.FAMILIES`."""
+    return np.array(constants.PROGRAM_FAMILY)[notes.program]
+
+
 def piece_posteriors(probabilities: np.ndarray, strength: float) -> np.ndarray:
     """Families of notes in the light of all the piece's notes.
 
