@@ -215,7 +215,7 @@ def _predict(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
         output_dir=values.output_dir,
         transcribed_file_suffix=values.transcribed_file_suffix,
         qpm=values.qpm,
-        report=lambda done: print(f"{done.audio} -> {done.midi} ({done.num_notes} notes)", flush=True),
+        report=_report,
     )
     for message in summary.failures:
         _complain(message)
@@ -223,6 +223,15 @@ def _predict(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     if number and total > 1:
         _complain(f"{number} of {total} recordings were not transcribed.")
     return 1 if number else 0
+
+
+def _report(done: Any) -> None:
+    """Prints what became of a recording, a `predict.Transcript`."""
+    print(f"{done.audio} -> {done.output} ({done.num_notes} notes)", flush=True)
+    if done.families is not None:
+        for family, probability in done.families.items():
+            if probability >= 5e-4:
+                print(f"  {family:<12}{probability:7.1%}", flush=True)
 
 
 def _complain(message: object) -> None:

@@ -34,13 +34,15 @@ class Transcript:
 
     Attributes:
         audio: The recording.
-        midi: The MIDI file.
+        output: The MIDI file; of a Timbre model the JSON file.
         num_notes: How many notes it holds.
+        families: Of a Timbre model, how probable each family is, the most probable first (see `recognize.recognize`).
     """
 
     audio: Path
-    midi: Path
+    output: Path
     num_notes: int
+    families: Mapping[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,42 +145,51 @@ def predict(
 ) -> Summary:
     """Transcribes files to MIDI, loading the model once. A file that fails does not keep the others from being done.
 
+    A Timbre model says instead, in a JSON file, which families play the notes that the Melodic model in the package finds.
+
     Args:
         model_type: Of `constants.MODEL_TYPES`.
         audio_filename: A file, a glob or a comma-separated list of both.
         model_dir: Where checkpoints are; None means the weights in the package.
         load_id, model_id, load_full, overrides: See `checkpoint.load_model`.
         output_dir: Folder for the MIDI files, made if need be; None means beside each recording.
-        transcribed_file_suffix: Comes between the recording's stem and `.mid`. Beside the recording an existing file is only
-            replaced where the suffix tells it from the recording's own MIDI file.
+        transcribed_file_suffix: Comes between the recording's stem and `.mid` (`.json`). Beside the recording an existing file
+            is only replaced where the suffix tells it from the recording's own MIDI file.
         qpm: The files' tempo; times in seconds do not depend on it.
         report: Called after each file that was written.
 
     Raises:
-        PolyampError: The model finds no notes, the checkpoint or `output_dir` cannot be used, or two recordings would be
-        written to one file.
+        PolyampError: The checkpoint or `output_dir` cannot be used, or two recordings would be written to one file.
     """
-    if model_type == "TIMBRE":
-        raise PolyampError("TIMBRE tells the families of notes that are given, and finds none; to transcribe use FULL.")
     paths, failures = expand_audio(audio_filename)
-    jobs = _plan(paths, output_dir, transcribed_file_suffix, failures)
+    extension = ".json" if model_type == "TIMBRE" else ".mid"
+    jobs = _plan(paths, output_dir, transcribed_file_suffix, extension, failures)
     if not jobs:
         return Summary((), tuple(failures))
     startup.start_keras()  # Only now: a misspelled file name should not have to wait for it.
-    from polyamp import checkpoint, transcribe
+    from polyamp import checkpoint, recognize, transcribe
 
     loaded = checkpoint.load_model(model_type, model_dir, load_id, model_id, load_full, dict(overrides or {}))
+    melodic = checkpoint.load_model("MELODIC") if model_type == "TIMBRE" else None
     written = []
-    for number, (audio, midi) in enumerate(jobs, start=1):
+    for number, (audio, output) in enumerate(jobs, start=1):
         try:
             with tqdm(desc=f"{number}/{len(jobs)} {audio.name}", unit=" s", disable=None, leave=False) as progress:
                 blocks = functools.partial(_counted, audio, progress)
-                found = transcribe.transcribe(loaded.model, blocks, loaded.hparams)
-            notes.write_midi(found, midi, qpm)
+                if melodic is not None:
+                    answer = recognize.recognize(loaded.model, melodic, blocks, loaded.hparams)
+                    if not answer["notes"]:
+                        raise PolyampError(f"{audio}: no note is heard in it, so there is no instrument to tell.")
+                    recognize.write_json(answer, output)
+                    done = Transcript(audio, output, len(answer["notes"]), answer["probabilities"])
+                else:
+                    found = transcribe.transcribe(loaded.model, blocks, loaded.hparams)
+                    notes.write_midi(found, output, qpm)
+                    done = Transcript(audio, output, len(found))
         except PolyampError as error:
             failures.append(str(error))
             continue
-        written.append(Transcript(audio, midi, len(found)))
+        written.append(done)
         if report is not None:
             report(written[-1])
     return Summary(tuple(written), tuple(failures))
@@ -201,28 +212,30 @@ def expand_audio(audio_filename: str) -> tuple[list[Path], list[str]]:
     return list(found), failures
 
 
-def _plan(paths: Sequence[Path], output_dir: str | None, suffix: str, failures: list[str]) -> list[tuple[Path, Path]]:
-    """Pairs each recording with the MIDI file to write, having found out that both can be used; appends to `failures`."""
+def _plan(
+    paths: Sequence[Path], output_dir: str | None, suffix: str, extension: str, failures: list[str]
+) -> list[tuple[Path, Path]]:
+    """Pairs each recording with the file to write, having found out that both can be used; appends to `failures`."""
     if os.sep in suffix or (os.altsep and os.altsep in suffix):
         raise PolyampError(f"{suffix!r} cannot end a file name; to write elsewhere, give an output directory.")
     if output_dir is not None:
         _check_writable(Path(output_dir))
     jobs: dict[Path, Path] = {}
     for audio in paths:
-        midi = (Path(output_dir) if output_dir is not None else audio.parent) / f"{audio.stem}{suffix}.mid"
+        output = (Path(output_dir) if output_dir is not None else audio.parent) / f"{audio.stem}{suffix}{extension}"
         try:
             reading.check_is_file(audio)
             if output_dir is None:
                 _check_writable(audio.parent)
-            if output_dir is None and not suffix and midi.exists():
-                raise PolyampError(f"{midi}: is there already, maybe not from here; give a suffix or an output directory.")
+            if output_dir is None and not suffix and output.exists():
+                raise PolyampError(f"{output}: is there already, maybe not from here; give a suffix or an output directory.")
         except PolyampError as error:
             failures.append(str(error))
             continue
-        if midi in jobs:
-            raise PolyampError(f"{jobs[midi]} and {audio} would both be written to {midi}; transcribe them one by one.")
-        jobs[midi] = audio
-    return [(audio, midi) for midi, audio in jobs.items()]
+        if output in jobs:
+            raise PolyampError(f"{jobs[output]} and {audio} would both be written to {output}; transcribe them one by one.")
+        jobs[output] = audio
+    return [(audio, output) for output, audio in jobs.items()]
 
 
 def _check_writable(folder: Path) -> None:

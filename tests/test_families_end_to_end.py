@@ -160,6 +160,23 @@ def test_full_writes_a_track_for_each_family(trained, folder):
     assert len(set(programs.values())) == 2 and 9 not in programs.values()
 
 
+def test_timbre_tells_the_family_of_a_recording(trained, folder, capsys):
+    soundfile.write(folder / "flute.wav", tone(76), 16_000)
+    soundfile.write(folder / "silence.wav", np.zeros(16_000), 16_000)
+    audio = f"--audio_filename={folder}/silence.wav,{folder}/flute.wav"
+    status = polyamp_runner.main(
+        ["polyamp", "--mode=predict", "--model_type=TIMBRE", audio, f"--model_dir={trained}", "--load_id=families"]
+    )
+    captured = capsys.readouterr()
+    assert status == 1 and "silence.wav: no note is heard" in captured.err and "Traceback" not in captured.err
+    answer = json.loads((folder / "flute-polyamp.json").read_text())
+    assert {note["pitch"] for note in answer["notes"]} >= {76}
+    assert answer["family"] == max(answer["probabilities"], key=answer["probabilities"].get)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1.0, abs=0.002)
+    assert f"{answer['family']:<12}{answer['probabilities'][answer['family']]:7.1%}" in captured.out
+    assert not (folder / "silence-polyamp.json").exists()
+
+
 def test_a_full_model_without_parts_says_what_is_missing(tmp_path, capsys):
     arguments = ["--mode=eval", "--examples_path=x", f"--model_dir={tmp_path}", "--model_type=FULL", "--load_full=False"]
     assert polyamp_runner.main(["polyamp", *arguments]) == 1

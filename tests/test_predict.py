@@ -188,8 +188,8 @@ def test_writes_beside_the_audio_with_one_model_load(tmp_path, fake_model):
     assert [done.audio.name for done in summary.written] == ["b.wav", "c (live), part [2].wav", "a.flac"]
     assert list(summary.written) == seen and not summary.failures and len(fake_model) == 1
     for done in summary.written:
-        assert done.midi == done.audio.with_name(f"{done.audio.stem}-polyamp.mid")
-        assert len(notes.read_midi(done.midi)) == done.num_notes > 0
+        assert done.output == done.audio.with_name(f"{done.audio.stem}-polyamp.mid")
+        assert len(notes.read_midi(done.output)) == done.num_notes > 0
     assert [path for path in tmp_path.iterdir() if path.suffix not in (".wav", ".flac", ".mid")] == []
 
 
@@ -204,7 +204,7 @@ def test_output_dir_is_made_and_suffix_used(tmp_path, fake_model):
     _write_burst(tmp_path / "a.wav")
     out = tmp_path / "new" / "folder"
     (done,) = predict.predict("MELODIC", str(tmp_path / "a.wav"), output_dir=str(out), transcribed_file_suffix="").written
-    assert done.midi == out / "a.mid" and done.midi.is_file()
+    assert done.output == out / "a.mid" and done.output.is_file()
 
 
 def test_a_midi_file_that_may_be_the_reference_is_not_replaced(tmp_path, fake_model):
@@ -290,7 +290,7 @@ def test_bad_files_fail_with_one_line_each_and_the_others_are_done(tmp_path, fak
 def test_any_rate_and_channel_count(tmp_path, fake_model, rate, channels):
     _write_burst(tmp_path / "a.wav", rate, channels)
     (done,) = predict.predict("MELODIC", str(tmp_path / "a.wav")).written
-    found = notes.read_midi(done.midi)
+    found = notes.read_midi(done.output)
     assert done.num_notes == len(found) > 0
     assert 0.3 < found.onset.min() < 0.6  # The noise begins at 0.5 s; the fake model sees 0.16 s ahead.
 
@@ -301,8 +301,8 @@ def test_ten_milliseconds_and_silence_give_valid_files(tmp_path, fake_model):
     summary = predict.predict("MELODIC", f"{tmp_path}/*.wav")
     assert not summary.failures
     written = {done.audio.name: done for done in summary.written}
-    assert len(notes.read_midi(written["silence.wav"].midi)) == written["silence.wav"].num_notes == 0
-    assert len(notes.read_midi(written["short.wav"].midi)) == written["short.wav"].num_notes
+    assert len(notes.read_midi(written["silence.wav"].output)) == written["silence.wav"].num_notes == 0
+    assert len(notes.read_midi(written["short.wav"].output)) == written["short.wav"].num_notes
 
 
 # --- Checkpoints, through the runner ------------------------------------------------------------------------------------

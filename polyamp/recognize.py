@@ -1,0 +1,64 @@
+"""Which instrument families play in a recording, with a Timbre model: for single notes, solos and bands.
+
+A Timbre model tells the families of notes that it is given. The notes come from the Melodic model in the package.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from polyamp import checkpoint, constants, notes
+from polyamp.atomic import replacing
+from polyamp.hparams import TimbreHParams
+from polyamp.notes import instruments
+from polyamp.predict import predict_rolls
+from polyamp.transcribe import Blocks, predict_families
+
+
+def recognize(model: keras.Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams: TimbreHParams) -> dict[str, Any]:
+    """The families of a recording and of each of its notes.
+
+    Args:
+        model: A Timbre model.
+        melodic: The Melodic model that finds the notes.
+        blocks: Gives the audio, 16 kHz mono float32, in blocks of any length; called twice.
+        hparams: The Timbre model's.
+
+    Returns:
+        "family", the likeliest; "probabilities" by family, the most probable first, that a note of the recording is of it (the
+        mean over all notes, in the light of the piece: see `instruments.choose_families`); "notes", a list of dicts of "onset"
+        and "offset" in seconds, MIDI "pitch", "velocity", "family" and its "probability".
+        Without notes "family" is None and the others are empty.
+    """
+    found = notes.from_rolls(predict_rolls(melodic.model, blocks(), melodic.hparams), melodic.hparams)
+    if not len(found):
+        return {"family": None, "probabilities": {}, "notes": []}
+    posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), hparams)
+    mean = posteriors.mean(axis=0)
+    order = mean.argsort(kind="stable")[::-1]
+    listed = [
+        {
+            "onset": round(float(found.onset[number]), 4),
+            "offset": round(float(found.offset[number]), 4),
+            "pitch": int(found.pitch[number]),
+            "velocity": int(found.velocity[number]),
+            "family": constants.FAMILIES[posterior.argmax()],
+            "probability": round(float(posterior.max()), 4),
+        }
+        for number, posterior in enumerate(posteriors)
+    ]
+    probabilities = {constants.FAMILIES[family]: round(float(mean[family]), 4) for family in order}
+    return {"family": constants.FAMILIES[order[0]], "probabilities": probabilities, "notes": listed}
+
+
+def write_json(answer: Mapping[str, Any], path: Path) -> None:
+    """Writes an answer of `recognize`.
+
+    Raises:
+        PolyampError: The file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
