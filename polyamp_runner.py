@@ -32,7 +32,7 @@ _MODE_FLAGS = {
         *("cache_dir", "checkpoint_interval", "dataset_type", "examples_path", "keep_checkpoint_max", "nsynth_examples_path"),
         *("num_steps", "seed", "strategy", "validation_examples_path"),
     ),
-    "eval": ("eval_name", "eval_num_steps", "examples_path", "output_dir", "save_path"),
+    "eval": ("dataset_type", "eval_name", "eval_num_steps", "examples_path", "output_dir", "save_path"),
     "predict": ("audio_filename", "output_dir", "qpm", "transcribed_file_suffix"),
 }
 
@@ -180,16 +180,21 @@ def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     overrides = _run_time_overrides(values, overrides)
     startup.start_keras()
     from polyamp import checkpoint, evaluate
-    from polyamp.data import records
+    from polyamp.data import nsynth_mixes, records
 
-    paths = records.expand_paths(values.examples_path)
+    if values.dataset_type and values.model_type != "TIMBRE":
+        raise PolyampError("--dataset_type is for TIMBRE only; leave it out.")
+    if values.dataset_type == "nsynth":
+        examples = nsynth_mixes.single_notes(values.examples_path)
+    else:
+        examples = records.read(records.expand_paths(values.examples_path), on_error="raise")
     loaded = checkpoint.load_model(
         values.model_type, values.model_dir, values.load_id, values.model_id, values.load_full, overrides
     )
     result = evaluate.evaluate(
         loaded,
         loaded.hparams,
-        records.read(paths, on_error="raise"),
+        examples,
         output_dir=values.output_dir or (Path(loaded.path).parent if values.model_dir else "eval"),
         eval_name=values.eval_name,
         num_steps=values.eval_num_steps,

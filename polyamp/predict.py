@@ -16,7 +16,7 @@ from tqdm import tqdm
 from polyamp import constants, notes, startup
 from polyamp.audio import reading
 from polyamp.errors import PolyampError
-from polyamp.hparams import MelodicHParams
+from polyamp.hparams import MelodicHParams, TimbreHParams
 
 if TYPE_CHECKING:
     import keras
@@ -176,7 +176,7 @@ def predict(
         try:
             with tqdm(desc=f"{number}/{len(jobs)} {audio.name}", unit=" s", disable=None, leave=False) as progress:
                 blocks = functools.partial(_counted, audio, progress)
-                if melodic is not None:
+                if melodic is not None and isinstance(loaded.hparams, TimbreHParams):
                     answer = recognize.recognize(loaded.model, melodic, blocks, loaded.hparams)
                     if not answer["notes"]:
                         raise PolyampError(f"{audio}: no note is heard in it, so there is no instrument to tell.")

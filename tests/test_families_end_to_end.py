@@ -141,6 +141,15 @@ def test_full_and_timbre_are_evaluated_family_by_family(trained, folder, capsys)
     assert "note_onset" in capsys.readouterr().out
 
 
+def test_timbre_is_evaluated_on_single_notes(trained, folder, capsys):
+    arguments = [f"--model_dir={trained}", "--model_type=TIMBRE", "--load_id=families", "--dataset_type=nsynth"]
+    run("--mode=eval", f"--examples_path={folder}/nsynth.tfrecord-*", "--eval_name=singles", *arguments)
+    families = json.loads((trained / "TIMBRE/families/singles-2.json").read_text())["families"]["families"]
+    assert {name: row["support"] for name, row in families.items() if row["support"]} == {"bass": 6, "flute": 6}
+    assert polyamp_runner.main(["polyamp", "--mode=eval", f"--examples_path={folder}/slakh.tfrecord-*", *arguments]) == 1
+    assert "something else than single notes" in capsys.readouterr().err
+
+
 def test_full_writes_a_track_for_each_family(trained, folder):
     soundfile.write(folder / "band.wav", band(0).audio, 16_000)
     settings = {"predict_onset_threshold": 0.01, "present_instruments": ["bass", "flute"], "use_all_instruments": True}

@@ -67,7 +67,7 @@ def modules(monkeypatch):
         "checkpoint": types.SimpleNamespace(load_model=load_model),
         "evaluate": types.SimpleNamespace(evaluate=evaluate),
         "predict": types.SimpleNamespace(predict=predict),
-        "data": types.SimpleNamespace(records=records),
+        "data": types.SimpleNamespace(records=records, nsynth_mixes=None),
     }.items():
         monkeypatch.setitem(sys.modules, f"polyamp.{name}", module)
         monkeypatch.setattr(f"polyamp.{name}", module, raising=False)

@@ -5,12 +5,17 @@ up to `timbre_gain_db` louder or softer than the others. How long a note sounds 
 does not say. All notes of a clip are handled at once, in TensorFlow ops.
 """
 
+import itertools
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from polyamp import constants
 from polyamp.data import nsynth, pipeline, records
+from polyamp.data.example import Example
 from polyamp.errors import DataError
 from polyamp.hparams import TimbreHParams
+from polyamp.notes import Notes
 
 TFDS_PREFIX = "tfds:"
 _ENVELOPE_STEP = 256  # Samples.
@@ -50,6 +55,28 @@ def _notes(part: str) -> tf.data.Dataset:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{part}: tensorflow-datasets cannot read it ({reason}); prepare it with `tfds build`.") from error
     return dataset.map(nsynth.from_tfds, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def single_notes(examples_path: str) -> Iterator[Example]:
+    """Each note as a recording of its own, in order, for evaluation; those beyond the piano's range are left out.
+
+    Args:
+        examples_path: As for `crops`.
+
+    Raises:
+        DataError: A file or data set is missing, or holds something else.
+    """
+    try:
+        for note in itertools.chain.from_iterable(_notes(part).as_numpy_iterator() for part in examples_path.split(",")):
+            if not constants.MIN_MIDI_PITCH <= note["pitch"] <= constants.MAX_MIDI_PITCH:
+                continue
+            length = sounding_seconds(tf.constant(note["audio"])[None]).numpy()
+            velocity, program = int(note["velocity"]), constants.FAMILY_PROGRAMS[note["family"]]
+            alone = Notes.of([0.0], length, [int(note["pitch"])], [velocity], [program])
+            yield Example(note["id"].decode(), note["audio"], alone, (velocity, velocity))
+    except tf.errors.OpError as error:
+        reason = " ".join(str(error.message).split())[:200]
+        raise DataError(f"{examples_path}: holds something else than single notes of NSynth's schema ({reason}).") from error
 
 
 def mix(batch: dict[str, tf.Tensor], index: tf.Tensor, hparams: TimbreHParams, seed: int) -> dict[str, tf.Tensor]:
