@@ -1,0 +1,106 @@
+"""Notes to the five states of the autoregressive model and back, exact up to the hop; numpy only.
+
+Every pitch is in one state at every frame (Kwon, Jeong and Nam 2020, section 2.1).
+"""
+
+import numpy as np
+
+from polyamp import constants
+from polyamp.notes.arrays import Notes
+
+OFF, OFFSET, SUSTAIN, ONSET, REONSET = range(5)
+NUM_STATES = 5
+
+
+def to_states(notes: Notes, num_frames: int, frames_per_second: float) -> dict[str, np.ndarray]:
+    """States and velocities of a clip.
+
+    A note's times are rounded to the nearest frame; it has at least one. Its first frame is an onset, or a re-onset where the
+    pitch sounded until then; the frames up to its end are sustain; the frame of its end is an offset unless another note starts
+    there. Where notes of one pitch overlap the later one ends the earlier, and of those starting in one frame the last counts.
+
+    Args:
+        notes: Notes; those outside the 88 piano pitches are ignored. One with a negative onset (see `crop`) has sustain from
+            the first frame on, one that ends after the clip no offset.
+        num_frames: Length of the clip.
+        frames_per_second: Of the states.
+
+    Returns:
+        "state" int32 `[num_frames, 88]`, and "velocity" float32 `[num_frames, 88]` in [0, 1] over the whole of each note, its
+        offset frame included, 0 elsewhere.
+    """
+    notes = notes[(notes.pitch >= constants.MIN_MIDI_PITCH) & (notes.pitch <= constants.MAX_MIDI_PITCH)]
+    start = np.rint(notes.onset * frames_per_second).astype(np.int64)
+    end = np.maximum(np.rint(notes.offset * frames_per_second).astype(np.int64), start + 1)
+    start[notes.onset < 0] = np.minimum(start, -1)[notes.onset < 0]  # Never an onset in the clip.
+    column = notes.pitch - constants.MIN_MIDI_PITCH
+    order = np.lexsort((np.arange(len(start)), start, column))  # Each pitch by itself, in time order.
+    start, end, column = start[order], end[order], column[order]
+    velocity = (notes.velocity[order] / constants.MAX_MIDI_VELOCITY).astype(np.float32)
+    follows = column[:-1] == column[1:]  # Whether the next one is of the same pitch.
+    kept = np.append(~(follows & (start[:-1] == start[1:])), True)[: len(start)]
+    start, end, column, velocity = start[kept], end[kept], column[kept], velocity[kept]
+    follows = column[:-1] == column[1:]
+    touched = follows & (end[:-1] >= start[1:])
+    end[:-1] = np.where(touched, start[1:], end[:-1])
+
+    states = np.zeros((num_frames, constants.NUM_PITCHES), np.int32)
+    velocities = np.zeros((num_frames, constants.NUM_PITCHES), np.float32)
+    frame, note = _cells(start, end + 1, num_frames)
+    velocities[frame, column[note]] = velocity[note]  # Later notes are written later, and stay.
+    frame, note = _cells(start, end, num_frames)
+    states[frame, column[note]] = SUSTAIN
+    _mark(states, end, column, OFFSET)
+    _mark(states, start, column, ONSET)
+    _mark(states, start[1:][touched], column[1:][touched], REONSET)
+    return {"state": states, "velocity": velocities}
+
+
+def _cells(start: np.ndarray, end: np.ndarray, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frame and note index of every cell in the spans `[start, end)`, clipped to the clip, in the order of the notes."""
+    start, end = np.clip(start, 0, num_frames), np.clip(end, 0, num_frames)
+    length = np.maximum(end - start, 0)
+    note = np.repeat(np.arange(len(start)), length)
+    return np.arange(len(note)) - (np.cumsum(length) - length)[note] + start[note], note
+
+
+def _mark(states: np.ndarray, frame: np.ndarray, column: np.ndarray, state: int) -> None:
+    """Sets single cells; those outside the clip are left out."""
+    inside = (frame >= 0) & (frame < len(states))
+    states[frame[inside], column[inside]] = state
+
+
+def to_notes(states: np.ndarray, velocity: np.ndarray, frames_per_second: float, onset_bias_ms: float = 0.0) -> Notes:
+    """Notes of states, any sequence of which is understood.
+
+    A note starts at every onset and re-onset and lasts while the state is sustain; sustain without an onset is no note.
+
+    Args:
+        states: Integers `[time, 88]`.
+        velocity: `[time, 88]` in [0, 1]; read at onsets.
+        frames_per_second: Of the states.
+        onset_bias_ms: Subtracted from all times.
+
+    Returns:
+        Notes sorted by onset; those of one pitch never overlap.
+    """
+    num_frames = len(states)
+    padded = np.pad(np.asarray(states).T, [(0, 0), (0, 1)], constant_values=OFF)
+    flat = padded.ravel()  # Pitch after pitch, each followed by silence.
+    start = np.flatnonzero(flat >= ONSET)
+    not_sustain = np.flatnonzero(flat != SUSTAIN)
+    end = not_sustain[np.searchsorted(not_sustain, start, "right")] if len(start) else start
+    column, onset_frame = np.divmod(start, num_frames + 1)
+    offset_frame = onset_frame + end - start
+    bias = onset_bias_ms / 1000.0
+    onset, offset = onset_frame / frames_per_second - bias, offset_frame / frames_per_second - bias
+    kept = offset > 0
+    midi_velocity = to_midi_velocity(np.asarray(velocity)[onset_frame, column])
+    columns = (np.maximum(onset, 0.0), offset, column + constants.MIN_MIDI_PITCH, midi_velocity)
+    return Notes.of(*(values[kept] for values in columns))
+
+
+def to_midi_velocity(velocity: np.ndarray) -> np.ndarray:
+    """MIDI velocities 1 to 127 of velocities in [0, 1]."""
+    scaled = np.rint(np.clip(np.nan_to_num(velocity), 0, 1) * constants.MAX_MIDI_VELOCITY)
+    return np.maximum(scaled, 1).astype(np.int64)
