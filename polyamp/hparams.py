@@ -186,8 +186,6 @@ class TimbreHParams(MelodicHParams):
     timbre_patch_frames: int = _field(24, 4, 512, structural=True)
     timbre_patch_harmonics: int = _field(13, 2, 40, structural=True)
     timbre_patch_units: tuple[int, ...] = _field((320, 160), 1, 4096, structural=True)  # Of its dense layers.
-    timbre_attention_blocks: int = _field(0, 0, 32, structural=True)  # In which the notes of an example see each other.
-    timbre_attention_units: int = _field(192, 4, 4096, structural=True)
 
     # --- Training --------------------------------------------------------------------------------------------------
     timbre_max_notes: int = _field(96, 1, 4096)  # Of a crop; of more, so many at random.

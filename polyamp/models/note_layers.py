@@ -179,17 +179,6 @@ class SplitNotes(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class NotesMask(keras.layers.Layer):
-    """Which notes of a list may be attended to, bool `[batch, 1, notes]`: all that are not padding."""
-
-    def call(self, notes):
-        return notes[..., None, :, PITCH] > 0
-
-    def compute_output_spec(self, notes):
-        return keras.KerasTensor((notes.shape[0], 1, notes.shape[1]), dtype="bool")
-
-
-@keras.saving.register_keras_serializable(package="polyamp")
 class PitchFeatures(keras.layers.Layer):
     """How high and how long each note is, `[batch, notes, 10]`: eight overlapping octaves, and two functions of the length."""
 

@@ -10,16 +10,7 @@ from polyamp.audio.spectrogram import CQT
 from polyamp.hparams import TimbreHParams
 from polyamp.models import losses
 from polyamp.models.layers import audio_input
-from polyamp.models.note_layers import (
-    PITCH,
-    CropAndPool,
-    MergeNotes,
-    NotePatches,
-    NotesMask,
-    PitchFeatures,
-    SplitNotes,
-    notes_input,
-)
+from polyamp.models.note_layers import PITCH, CropAndPool, MergeNotes, NotePatches, PitchFeatures, SplitNotes, notes_input
 
 
 def build(hparams: TimbreHParams) -> keras.Model:
@@ -58,7 +49,7 @@ def make_loss(hparams: TimbreHParams) -> keras.losses.Loss:
 
 
 def _harmonics_network(hparams: TimbreHParams, name: str) -> keras.Model:
-    """Dense layers on each note's own patch, blocks of attention among the notes, then a softmax."""
+    """Dense layers on each note's own patch, then a softmax."""
     frame_rate = constants.SAMPLE_RATE / hparams.timbre_hop_length
     spectrum = keras.Input((None, None), dtype="float32", name="spectrum")
     notes = notes_input()
@@ -72,35 +63,9 @@ def _harmonics_network(hparams: TimbreHParams, name: str) -> keras.Model:
         x = layers.Dropout(hparams.timbre_dropout, name=f"timbre_dropout{number}")(x)
     pitch = MergeNotes(name="timbre_merged_pitch")(PitchFeatures(name="timbre_pitch", dtype="float32")(notes))
     x = layers.Concatenate(name="timbre_evidence", dtype="float32")([x, pitch])
-    if hparams.timbre_attention_blocks:
-        x = _among_notes(x, notes, hparams)
     x = layers.Dense(constants.NUM_FAMILIES, activation="softmax", dtype="float32", name="timbre_family")(x)
     family = SplitNotes(name="family", dtype="float32")(x, notes)
     return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)
-
-
-def _among_notes(x, notes, hparams: TimbreHParams):
-    """Lets the notes of an example see each other, `[batch * notes, channels]` to the same with other channels.
-
-    Transformer blocks without position (Vaswani et al. 2017, normalised first): a note's place is part of its own evidence
-    only, so the order of the list does not matter. What many notes have in common tells what none does alone.
-    """
-    size = hparams.timbre_attention_units
-    x = layers.Dense(size, name="timbre_embedded")(x)
-    x = SplitNotes(name="timbre_listed")(x, notes)  # [batch, notes, size]
-    others = NotesMask(name="timbre_others", dtype="float32")(notes)
-    for number in range(1, hparams.timbre_attention_blocks + 1):
-        normed = layers.LayerNormalization(name=f"timbre_norm{number}a")(x)
-        heard = layers.MultiHeadAttention(4, size // 4, dropout=hparams.timbre_dropout / 2, name=f"timbre_attention{number}")(
-            normed, normed, attention_mask=others
-        )
-        x = layers.Add(name=f"timbre_add{number}a")([x, heard])
-        y = layers.LayerNormalization(name=f"timbre_norm{number}b")(x)
-        y = layers.Dense(2 * size, activation="gelu", name=f"timbre_wide{number}")(y)
-        y = layers.Dropout(hparams.timbre_dropout, name=f"timbre_wide_dropout{number}")(y)
-        x = layers.Add(name=f"timbre_add{number}b")([x, layers.Dense(size, name=f"timbre_narrow{number}")(y)])
-    x = layers.LayerNormalization(name="timbre_norm")(x)
-    return MergeNotes(name="timbre_merged_again")(x)
 
 
 def _filters_network(hparams: TimbreHParams, name: str) -> keras.Model:

@@ -126,11 +126,10 @@ def test_the_timbre_preset_builds_and_is_small():
     assert model.count_params() < 600_000
 
 
-@pytest.mark.parametrize("architecture, blocks", [("harmonics", 0), ("harmonics", 2), ("filters", 0)])
-def test_padding_changes_nothing_and_gives_zeros(architecture, blocks):
-    small = {"timbre_num_filters": [2, 2], "timbre_patch_units": [4], "timbre_attention_units": 8}
+@pytest.mark.parametrize("architecture", ["harmonics", "filters"])
+def test_padding_changes_nothing_and_gives_zeros(architecture):
     settings = hparams.resolve(
-        "TIMBRE", None, {**small, "timbre_architecture": architecture, "timbre_attention_blocks": blocks}
+        "TIMBRE", None, {"timbre_architecture": architecture, "timbre_num_filters": [2, 2], "timbre_patch_units": [4]}
     )
     model = models.build("TIMBRE", settings)
     audio = np.random.default_rng(4).normal(0, 0.1, (1, 16_000)).astype(np.float32)
@@ -139,26 +138,6 @@ def test_padding_changes_nothing_and_gives_zeros(architecture, blocks):
     np.testing.assert_allclose(padded[:, :3], short, atol=1e-5)
     assert not padded[:, 3].any()
     assert ((short > 0) & (short < 1)).all()
-
-
-@pytest.mark.parametrize("blocks", [0, 2])
-def test_notes_see_each_other_only_through_attention_and_in_any_order(blocks):
-    settings = hparams.resolve(
-        "TIMBRE",
-        None,
-        {"timbre_architecture": "harmonics", "timbre_attention_blocks": blocks, "timbre_attention_units": 8},
-    )
-    network = models.build("TIMBRE", settings).get_layer("network")
-    spectrum = np.random.default_rng(6).random((1, 400, 294)).astype(np.float32)
-    notes = np.array([[[60, 0.5, 1.0], [47, 1.0, 1.5], [71, 4.0, 4.5]]], np.float32)  # The last far from the others' patches.
-
-    def families(listed):
-        return numpy(network({"spectrum": spectrum, "notes": listed})["family"])
-
-    np.testing.assert_allclose(families(notes[:, ::-1])[:, ::-1], families(notes), atol=1e-5)
-    moved = families(np.array([[[60, 0.5, 1.0], [47, 1.0, 1.5], [50, 3.0, 4.5]]], np.float32))
-    difference = np.abs(moved - families(notes))[0, :2].max()
-    assert difference > 1e-4 if blocks else difference < 1e-6
 
 
 @pytest.mark.parametrize("preset", ["full_compact", None])
