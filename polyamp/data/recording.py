@@ -130,7 +130,9 @@ def audio_files(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def split_of_folder(path: Path, folder: Path) -> str | None:
-    """The split that the outermost folder of a telling name between `folder` and the file says."""
+    """The split that the outermost folder of a telling name between `folder` and the file says; None for a file elsewhere."""
+    if not path.is_relative_to(folder):
+        return None
     for part in path.relative_to(folder).parts[:-1]:
         if part.lower() in _SPLIT_FOLDERS:
             return _SPLIT_FOLDERS[part.lower()]

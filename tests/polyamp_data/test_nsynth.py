@@ -1,6 +1,7 @@
 """Single notes: NSynth's schema both ways, the layouts they are found in, and how they are cut."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -182,6 +183,16 @@ def test_notes_of_a_manifest_begin_with_their_attack_and_last_four_seconds(tmp_p
     assert attack == pytest.approx(0.02, abs=1e-3)
     assert np.flatnonzero(long.audio > 0.25)[[0, -1]].tolist() == [160, 63_999]
     assert np.flatnonzero(short.audio > 0.25)[[0, -1]].tolist() == [0, 1_599]
+
+
+def test_a_manifest_may_name_files_elsewhere(tmp_path: Path):
+    sounds, table = tmp_path / "sounds", tmp_path / "table"
+    for folder in (sounds, table):
+        folder.mkdir()
+    _manifest(sounds)
+    (table / "manifest.csv").write_text(re.sub(r"^(?=\w\.)", f"{sounds}/", MANIFEST, flags=re.MULTILINE))
+    here, there = (note_files.find("notes", folder) for folder in (sounds, table))
+    assert [(note.audio, note.split) for note in there] == [(note.audio, note.split) for note in here]
 
 
 def test_instruments_are_held_out_as_a_whole(tmp_path: Path):
