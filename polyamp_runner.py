@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import flags, logging
 
@@ -267,5 +267,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def command() -> NoReturn:
+    """What the installed command `polyamp` runs."""
+    startup.leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -42,5 +42,5 @@ setup(
         "tqdm",
     ],
     extras_require={"test": TEST, "dev": [*TEST, "mypy", "pre-commit", "ruff"]},
-    entry_points={"console_scripts": ["polyamp = polyamp_runner:main"]},
+    entry_points={"console_scripts": ["polyamp = polyamp_runner:command"]},
 )
