@@ -52,8 +52,8 @@ def start_keras() -> None:
 def leave(status: int) -> NoReturn:
     """Ends the process with this exit status, all output written, but without tearing TensorFlow down.
 
-    Python would delete what is left of a training's input pipeline while holding its lock, and wait for a thread of it that waits
-    for that lock: now and then a finished training never ended.
+    Python would delete what is left of a training's input pipeline while holding its lock, and wait for a thread of it that
+    waits for that lock: now and then a finished training never ended.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # A closed pipe.
