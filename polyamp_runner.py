@@ -177,13 +177,13 @@ def _run_time_overrides(values: flags.FlagValues, overrides: dict[str, Any]) -> 
 
 def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     _need(values, "examples_path")
+    if values.dataset_type and values.model_type != "TIMBRE":
+        raise PolyampError("--dataset_type is for TIMBRE only; leave it out.")
     overrides = _run_time_overrides(values, overrides)
     startup.start_keras()
     from polyamp import checkpoint, evaluate
     from polyamp.data import nsynth_mixes, records
 
-    if values.dataset_type and values.model_type != "TIMBRE":
-        raise PolyampError("--dataset_type is for TIMBRE only; leave it out.")
     if values.dataset_type == "nsynth":
         examples = nsynth_mixes.single_notes(values.examples_path)
     else:

@@ -93,8 +93,8 @@ def evaluate(
         text += "\n\n" + family_table(report)
         plots.save_confusion(confusion, output_dir / f"{base}-confusion.png", f"{eval_name}: families of notes")
     json_path, csv_path = output_dir / f"{base}.json", output_dir / f"{base}.csv"
-    _write_text(json_path, json.dumps(result, indent=2) + "\n")
-    _write_text(csv_path, _csv(rows, mean))
+    atomic.write_text(json_path, json.dumps(result, indent=2) + "\n")
+    atomic.write_text(csv_path, _csv(rows, mean))
     return result | {"table": text, "json": str(json_path), "csv": str(csv_path)}
 
 
@@ -160,8 +160,3 @@ def _save(assessment: Assessment, title: str, base: Path) -> None:
     """Writes the predicted notes as MIDI and both rolls as a picture."""
     notes.write_midi(assessment.estimate, f"{base}.mid", constants.DEFAULT_QPM)
     plots.save_piano_rolls(assessment.reference, assessment.estimate, f"{base}.png", title)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic.replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -4,22 +4,25 @@ import dataclasses
 import functools
 import glob
 import itertools
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
-from polyamp import constants, notes, startup
+from polyamp import atomic, constants, notes, startup
 from polyamp.audio import reading
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams, TimbreHParams
 
 if TYPE_CHECKING:
     import keras
+
+    from polyamp.checkpoint import Loaded
 
 DEFAULT_SUFFIX = "-polyamp"
 
@@ -167,7 +170,7 @@ def predict(
     if not jobs:
         return Summary((), tuple(failures))
     startup.start_keras()  # Only now: a misspelled file name should not have to wait for it.
-    from polyamp import checkpoint, recognize, transcribe
+    from polyamp import checkpoint, transcribe
 
     loaded = checkpoint.load_model(model_type, model_dir, load_id, model_id, load_full, dict(overrides or {}))
     melodic = checkpoint.load_model("MELODIC") if model_type == "TIMBRE" else None
@@ -176,23 +179,31 @@ def predict(
         try:
             with tqdm(desc=f"{number}/{len(jobs)} {audio.name}", unit=" s", disable=None, leave=False) as progress:
                 blocks = functools.partial(_counted, audio, progress)
-                if melodic is not None and isinstance(loaded.hparams, TimbreHParams):
-                    answer = recognize.recognize(loaded.model, melodic, blocks, loaded.hparams)
-                    if not answer["notes"]:
-                        raise PolyampError(f"{audio}: no note is heard in it, so there is no instrument to tell.")
-                    recognize.write_json(answer, output)
-                    done = Transcript(audio, output, len(answer["notes"]), answer["probabilities"])
+                if melodic is not None:
+                    written.append(_write_families(loaded, melodic, blocks, audio, output))
                 else:
                     found = transcribe.transcribe(loaded.model, blocks, loaded.hparams)
                     notes.write_midi(found, output, qpm)
-                    done = Transcript(audio, output, len(found))
+                    written.append(Transcript(audio, output, len(found)))
         except PolyampError as error:
             failures.append(str(error))
             continue
-        written.append(done)
         if report is not None:
             report(written[-1])
     return Summary(tuple(written), tuple(failures))
+
+
+def _write_families(
+    loaded: "Loaded", melodic: "Loaded", blocks: Callable[[], Iterator[np.ndarray]], audio: Path, output: Path
+) -> Transcript:
+    """Writes which families a Timbre model hears in the notes that a Melodic one finds, as JSON."""
+    from polyamp import recognize
+
+    answer = recognize.recognize(loaded.model, melodic, blocks, cast(TimbreHParams, loaded.hparams))
+    if not answer["notes"]:
+        raise PolyampError(f"{audio}: no note is heard in it, so there is no instrument to tell.")
+    atomic.write_text(output, json.dumps(answer, indent=1) + "\n")
+    return Transcript(audio, output, len(answer["notes"]), answer["probabilities"])
 
 
 def expand_audio(audio_filename: str) -> tuple[list[Path], list[str]]:

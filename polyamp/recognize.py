@@ -3,15 +3,11 @@
 A Timbre model tells the families of notes that it is given. The notes come from the Melodic model in the package.
 """
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from polyamp import checkpoint, constants, notes
-from polyamp.atomic import replacing
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import instruments
 from polyamp.predict import predict_rolls
@@ -52,13 +48,3 @@ def recognize(model: keras.Model, melodic: checkpoint.Loaded, blocks: Blocks, hp
     ]
     probabilities = {constants.FAMILIES[family]: round(float(mean[family]), 4) for family in order}
     return {"family": constants.FAMILIES[order[0]], "probabilities": probabilities, "notes": listed}
-
-
-def write_json(answer: Mapping[str, Any], path: Path) -> None:
-    """Writes an answer of `recognize`.
-
-    Raises:
-        PolyampError: The file cannot be written.
-    """
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How programs start: Keras and its backend without their own messages, and scripts whose errors are one line."""
+"""How programs start and end: Keras and its backend without their own messages, and scripts whose errors are one line."""
 
 import contextlib
 import importlib
