@@ -12,7 +12,7 @@ from absl import logging
 
 from polyamp import callbacks, checkpoint, models
 from polyamp import hparams as hparams_lib
-from polyamp.atomic import replacing
+from polyamp.atomic import write_text
 from polyamp.data import cache, note_batches, nsynth_mixes, pipeline, records
 from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import MelodicHParams, TimbreHParams
@@ -76,8 +76,7 @@ def _prepare_folder(directory: Path, hparams: MelodicHParams) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PolyampError(f"{directory}: cannot be made ({error.strerror}); choose another --model_dir.") from error
-    with replacing(settings) as temporary:
-        temporary.write_text(hparams_lib.to_json(hparams), encoding="utf-8")
+    write_text(settings, hparams_lib.to_json(hparams))
 
 
 def _start(

@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _export() -> None:
     from polyamp import checkpoint, hparams
-    from polyamp.atomic import replacing
+    from polyamp.atomic import write_text
     from polyamp.overrides import parse_overrides
 
     settings = parse_overrides(_HPARAMS.value)
@@ -40,8 +40,7 @@ def _export() -> None:
     directory.mkdir(parents=True, exist_ok=True)
     path = checkpoint.step_path(directory, loaded.step)
     checkpoint.save(path, loaded.model, {"step": loaded.step}, dtype="float16")
-    with replacing(directory / checkpoint.HPARAMS_FILE) as temporary:
-        temporary.write_text(hparams.to_json(loaded.hparams), encoding="utf-8")
+    write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(loaded.hparams))
     logging.info("%s: %d bytes", path, path.stat().st_size)
 
 

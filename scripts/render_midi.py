@@ -464,7 +464,7 @@ def _at_level(samples: np.ndarray, decibels: float) -> np.ndarray:
 
 def _render_single_notes(sounds: Sequence[Sound]) -> None:
     from polyamp import constants
-    from polyamp.atomic import replacing
+    from polyamp.atomic import write_text
     from polyamp.errors import PolyampError
 
     for family in _SINGLE_NOTES.value:
@@ -489,8 +489,7 @@ def _render_single_notes(sounds: Sequence[Sound]) -> None:
     try:
         _do_all(tasks, lambda sound, name: entries.update(_render_notes_of(sound, name, folder)), "preset")
     finally:  # What could be rendered can be used.
-        with replacing(folder / "examples.json") as temporary:
-            temporary.write_text(json.dumps(dict(sorted(entries.items())), indent=1), encoding="utf-8")
+        write_text(folder / "examples.json", json.dumps(dict(sorted(entries.items())), indent=1))
 
 
 def _render_notes_of(sound: Sound, instrument: str, folder: Path) -> dict[str, Any]:
