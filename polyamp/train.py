@@ -13,9 +13,9 @@ from absl import logging
 from polyamp import callbacks, checkpoint, models
 from polyamp import hparams as hparams_lib
 from polyamp.atomic import write_text
-from polyamp.data import cache, note_batches, nsynth_mixes, pipeline, records
+from polyamp.data import cache, note_batches, nsynth_mixes, pipeline, records, state_batches
 from polyamp.errors import HParamsError, PolyampError
-from polyamp.hparams import MelodicHParams, TimbreHParams
+from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
 
 
 def make_optimizer(hparams: MelodicHParams, num_steps: int) -> keras.optimizers.Optimizer:
@@ -142,10 +142,13 @@ def _batches(
     is_nsynth: bool,
     hparams: MelodicHParams,
     progress: callbacks.Progress,
+    num_steps: int,
     cache_dir: str | None,
 ) -> Any:
     """Batches from the progress' step on: of audio from TFRecords, or of cached spectrograms."""
     if cache_dir is None:
+        if isinstance(hparams, AutoregressiveHParams):
+            return state_batches.training_dataset(examples_path, hparams, progress.seed, progress.step, num_steps)
         seed = progress.seed + progress.step  # A resumed run draws new crops instead of reading its way to where it was.
         if isinstance(hparams, TimbreHParams):
             return note_batches.training_dataset(examples_path, hparams, seed, nsynth_examples_path, is_nsynth)
@@ -163,6 +166,8 @@ def _batches(
         records.read(paths, on_error="skip"),
         lambda audio: keras.ops.convert_to_numpy(front_end(audio[None]))[0],
     )
+    if isinstance(hparams, AutoregressiveHParams):
+        return state_batches.cached_batches(spectra, hparams, progress.seed, progress.step, num_steps)
     if isinstance(hparams, TimbreHParams):
         return note_batches.cached_batches(spectra, hparams, progress.seed, progress.step)
     return cache.batches(spectra, hparams, progress.seed, progress.step)
@@ -236,7 +241,7 @@ def train(
     if progress.step >= num_steps:
         logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
         return checkpoint.numbered(directory)[-1]
-    data = _batches(model, examples_path, nsynth_examples_path, is_nsynth, hparams, progress, cache_dir)
+    data = _batches(model, examples_path, nsynth_examples_path, is_nsynth, hparams, progress, num_steps, cache_dir)
     saver = callbacks.Saver(directory, model, optimizer, progress, hparams, keep_checkpoint_max, validation_paths)
     with callbacks.stop_on_signals(progress):
         trained.fit(

@@ -10,7 +10,7 @@ from polyamp import constants
 
 BINS_PER_SEMITONE = 3
 NUM_BINS = 98 * BINS_PER_SEMITONE  # From A0 up to 7.8 kHz, just below half the sample rate.
-WINDOWS = (4096, 2048)  # Samples; the long one resolves low pitches, the short one times high ones.
+WINDOWS = (4096, 2048)  # Samples; the long one resolves low pitches, the short one times high ones. Those of most models.
 CROSSOVER_HZ = 500.0
 FLOOR_DB = -80.0  # Relative to a full-scale sine; maps to 0, the sine itself to 1.
 
@@ -21,11 +21,12 @@ def bin_frequencies() -> np.ndarray:
     return 440.0 * 2.0 ** ((semitones - 69) / 12)
 
 
-def filterbank(window: int) -> np.ndarray:
+def filterbank(window: int, is_long: bool) -> np.ndarray:
     """Triangular filters over the power spectrum of one window length, `[window / 2 + 1, NUM_BINS]` float32.
 
     A filter reaches to its neighbours' centres, or one FFT bin where those are nearer than the FFT can tell apart (there it
-    interpolates). Filters on the other side of the crossover are zero, so that the sum over both windows covers every bin once.
+    interpolates). Filters on the other side of the crossover are zero, so that the sum over both windows, of which one `is_long`,
+    covers every bin once.
     """
     centre = bin_frequencies()
     fft_step = constants.SAMPLE_RATE / window
@@ -34,7 +35,7 @@ def filterbank(window: int) -> np.ndarray:
     frequency = np.arange(window // 2 + 1) * fft_step
     weights = np.maximum(0.0, 1.0 - np.abs(frequency[:, None] - centre[None, :]) / half_width[None, :])
     weights *= (2.0 / np.hanning(window + 1)[:-1].sum()) ** 2  # The power of a full-scale sine is then 1.
-    mine = centre < CROSSOVER_HZ if window == max(WINDOWS) else centre >= CROSSOVER_HZ
+    mine = centre < CROSSOVER_HZ if is_long else centre >= CROSSOVER_HZ
     return (weights * mine).astype(np.float32)
 
 
@@ -42,6 +43,11 @@ def _trimmed(weights: np.ndarray) -> np.ndarray:
     """Without the bins (columns) that belong to another window and the high frequencies (rows) that no bin reads."""
     weights = weights[:, weights.any(axis=0)]
     return weights[: np.flatnonzero(weights.any(axis=1))[-1] + 1]
+
+
+def trimmed_filters(windows: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """For a longer and a shorter window its filters for its own bins, `[frequency, bin]`; frequencies above them left out."""
+    return {window: _trimmed(filterbank(window, window == max(windows))) for window in windows}
 
 
 _DYNAMICS = 10.0 ** (-FLOOR_DB / 10)
@@ -63,20 +69,25 @@ class LogFrequencySpectrogram(keras.layers.Layer):
     """Audio to compressed log-frequency power, without weights.
 
     Input `[batch, samples]`, float32 in [-1, 1] at 16 kHz. Output `[batch, 1 + samples // hop, 294]`, float32, 0 for silence
-    and 1 for a full-scale sine; frame `t` is centred on sample `t * hop`, with silence beyond both ends. The value of a frame
-    depends on the samples under its window alone, never on the loudness of the rest.
+    and 1 for a full-scale sine; frame `t` is centred on sample `t * hop`, with silence beyond both ends. With `align_ends` only
+    the longer window is, and the shorter one ends with it: it hears what is newest. The value of a frame depends on the samples
+    under its window alone, never on the loudness of the rest.
     """
 
-    def __init__(self, hop_length: int = 512, **kwargs: Any):
+    def __init__(self, hop_length: int = 512, windows: tuple[int, int] = WINDOWS, align_ends: bool = False, **kwargs: Any):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.hop_length = hop_length
-        self._filters = {window: _trimmed(filterbank(window)) for window in WINDOWS}
+        self.windows = tuple(windows)
+        self.align_ends = align_ends
+        self._filters = trimmed_filters(self.windows)
 
     def call(self, audio: Any) -> Any:
         bands = []
         for window, weights in self._filters.items():
             half = window // 2
-            padded = ops.pad(audio, [[0, 0], [half, half]])
+            later = max(self.windows) // 2 - half if self.align_ends else 0  # Samples.
+            before, after = half - later, half + later
+            padded = ops.pad(audio, [[0, 0], [max(before, 0), after]])[:, max(-before, 0) :]
             real, imaginary = ops.stft(padded, window, self.hop_length, window, window="hann", center=False)
             power = ops.square(real[..., : len(weights)]) + ops.square(imaginary[..., : len(weights)])
             bands.append(ops.matmul(power, weights))  # [batch, time, bins of this window]
@@ -89,4 +100,4 @@ class LogFrequencySpectrogram(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["trainable"], config["dtype"]
-        return {**config, "hop_length": self.hop_length}
+        return {**config, "hop_length": self.hop_length, "windows": self.windows, "align_ends": self.align_ends}

@@ -10,7 +10,7 @@ from polyamp import constants
 from polyamp.audio import filters
 from polyamp.audio.log_frequency import LogFrequencySpectrogram
 from polyamp.errors import HParamsError
-from polyamp.hparams import MelodicHParams
+from polyamp.hparams import AutoregressiveHParams, MelodicHParams
 
 _RANGE_DB = 100.0  # Above the floor: maps to 1, about what a full-scale sine reaches.
 _HALVING_BLOCK = 96  # Samples that one step of the rate-halving convolution takes; the fastest on a CPU.
@@ -187,7 +187,9 @@ def make_spectrogram(hparams: MelodicHParams, name: str = "spectrogram") -> kera
         A layer from audio [batch, samples] to [batch, 1 + samples // hparams.hop_length, bins], float32.
     """
     if hparams.spec_type == "log_frequency":
-        return LogFrequencySpectrogram(hop_length=hparams.hop_length, name=name)
+        if isinstance(hparams, AutoregressiveHParams):
+            return LogFrequencySpectrogram(hparams.hop_length, hparams.spec_windows, align_ends=True, name=name)
+        return LogFrequencySpectrogram(hparams.hop_length, name=name)
     if hparams.spec_type == "mel":
         return MelSpectrogram(
             num_bins=hparams.spec_n_bins,

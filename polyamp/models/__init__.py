@@ -5,22 +5,23 @@ from typing import Any
 import keras
 
 from polyamp.hparams import MelodicHParams, model_hparams
-from polyamp.models import full, melodic, timbre
+from polyamp.models import autoregressive, full, melodic, timbre
 
-_TYPES: dict[str, Any] = {"MELODIC": melodic, "TIMBRE": timbre, "FULL": full}
+_TYPES: dict[str, Any] = {"MELODIC": melodic, "TIMBRE": timbre, "FULL": full, "AUTOREGRESSIVE": autoregressive}
 
 
 def build(model_type: str, hparams: MelodicHParams) -> keras.Model:
     """A model with random weights: audio `[batch, samples]` (16 kHz, [-1, 1]) to a dict of probability rolls.
 
     TIMBRE and FULL take a dict of "audio" and "notes" instead (see `polyamp.models.note_layers`), and answer families as well.
+    AUTOREGRESSIVE takes a dict of "audio", "state" and "free_run", and answers states (see `polyamp.models.autoregressive`).
     The front end is the layer named "spectrogram"; all else is the nested model named "network".
     """
-    model_hparams(model_type)  # An error for types that are not built yet.
+    model_hparams(model_type)  # An error for types that there are not.
     return _TYPES[model_type].build(hparams)
 
 
 def loss_arguments(model_type: str, hparams: MelodicHParams) -> dict[str, Any]:
     """The arguments of `keras.Model.compile` that say what is learned: "loss" and "loss_weights"."""
-    model_hparams(model_type)  # An error for types that are not built yet.
+    model_hparams(model_type)  # An error for types that there are not.
     return _TYPES[model_type].loss_arguments(hparams)

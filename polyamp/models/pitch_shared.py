@@ -25,17 +25,24 @@ def _small() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 
-def residual_block(inputs: keras.KerasTensor, dilation: int, name: str) -> keras.KerasTensor:
-    """3 x 3 convolution (dilated in time), batch normalisation, ReLU, added to its input. `[batch, time, 88, channels]`."""
-    outputs = layers.Conv2D(
-        inputs.shape[-1],
+def _convolution(inputs: keras.KerasTensor, channels: int, dilation: int, is_causal: bool, name: str) -> keras.KerasTensor:
+    """3 x 3 convolution without bias, dilated in time: over frames on both sides or, `is_causal`, over the past only."""
+    if is_causal:
+        inputs = layers.ZeroPadding2D(((2 * dilation, 0), (1, 1)), name=f"{name}_past")(inputs)
+    return layers.Conv2D(
+        channels,
         3,
-        padding="same",
+        padding="valid" if is_causal else "same",
         dilation_rate=(dilation, 1),
         use_bias=False,
         kernel_initializer=_small(),
-        name=f"{name}_conv",
+        name=name,
     )(inputs)
+
+
+def residual_block(inputs: keras.KerasTensor, dilation: int, name: str, is_causal: bool = False) -> keras.KerasTensor:
+    """3 x 3 convolution (dilated in time), batch normalisation, ReLU, added to its input. `[batch, time, 88, channels]`."""
+    outputs = _convolution(inputs, inputs.shape[-1], dilation, is_causal, f"{name}_conv")
     outputs = layers.BatchNormalization(name=f"{name}_norm")(outputs)
     outputs = layers.ReLU(name=f"{name}_relu")(outputs)
     return layers.Add(name=f"{name}_add")([inputs, outputs])
@@ -50,18 +57,27 @@ def mixing_block(inputs: keras.KerasTensor, channels: int, intervals: tuple[int,
     return layers.Add(name=f"{name}_add")([inputs, outputs])
 
 
-def build_network(hparams: MelodicHParams) -> keras.Model:
-    """Log-frequency spectrum `[batch, time, 294]` to a dict of probabilities, each `[batch, time, 88]` float32."""
-    spectrum = keras.Input((None, NUM_BINS), dtype="float32", name="spectrum")
+def trunk(spectrum: keras.KerasTensor, hparams: MelodicHParams, is_causal: bool = False) -> keras.KerasTensor:
+    """Features of a log-frequency spectrum, `[batch, time, 294]` to `[batch, time, 88, channels]`.
+
+    The frames that a feature depends on lie on both sides of it or, `is_causal`, all before it.
+    """
     x = HarmonicStack(hparams.harmonics, name="harmonics")(spectrum)  # [batch, time, pitch, harmonic]
-    x = layers.Conv2D(hparams.channels, 3, padding="same", use_bias=False, kernel_initializer=_small(), name="stem_conv")(x)
+    x = _convolution(x, hparams.channels, 1, is_causal, "stem_conv")
     x = PitchBias(name="stem_pitch_bias")(x)
     x = layers.BatchNormalization(name="stem_norm")(x)
     x = layers.ReLU(name="stem_relu")(x)
     for number, dilation in enumerate(hparams.temporal_dilations, start=1):
-        x = residual_block(x, dilation, f"block{number}")
+        x = residual_block(x, dilation, f"block{number}", is_causal)
         if number in hparams.mixing_after:
             x = mixing_block(x, hparams.mixing_channels, hparams.mixing_intervals, f"mixing{number}")
+    return x
+
+
+def build_network(hparams: MelodicHParams) -> keras.Model:
+    """Log-frequency spectrum `[batch, time, 294]` to a dict of probabilities, each `[batch, time, 88]` float32."""
+    spectrum = keras.Input((None, NUM_BINS), dtype="float32", name="spectrum")
+    x = trunk(spectrum, hparams)
     # One layer for all heads, as the features are large and four passes over them slow.
     start = keras.initializers.Constant([_PRIOR_LOGIT[roll] for roll in constants.ROLLS])
     heads = layers.Dense(

@@ -26,8 +26,9 @@ def to_states(notes: Notes, num_frames: int, frames_per_second: float) -> dict[s
         frames_per_second: Of the states.
 
     Returns:
-        "state" int32 `[num_frames, 88]`, and "velocity" float32 `[num_frames, 88]` in [0, 1] over the whole of each note, its
-        offset frame included, 0 elsewhere.
+        Each `[num_frames, 88]`: "state" int32; "velocity" float32 in [0, 1] over the whole of each note, its offset frame
+        included, 0 elsewhere; "timing" float32, at onsets, re-onsets and offsets how many frames after the frame's own time the
+        note really begins or ends (-0.5 to 0.5, but for one-frame notes and those that are cut), 0 elsewhere.
     """
     notes = notes[(notes.pitch >= constants.MIN_MIDI_PITCH) & (notes.pitch <= constants.MAX_MIDI_PITCH)]
     start = np.rint(notes.onset * frames_per_second).astype(np.int64)
@@ -36,16 +37,17 @@ def to_states(notes: Notes, num_frames: int, frames_per_second: float) -> dict[s
     column = notes.pitch - constants.MIN_MIDI_PITCH
     order = np.lexsort((np.arange(len(start)), start, column))  # Each pitch by itself, in time order.
     start, end, column = start[order], end[order], column[order]
+    onset, offset = (times[order] * frames_per_second for times in (notes.onset, notes.offset))
     velocity = (notes.velocity[order] / constants.MAX_MIDI_VELOCITY).astype(np.float32)
     follows = column[:-1] == column[1:]  # Whether the next one is of the same pitch.
     kept = np.append(~(follows & (start[:-1] == start[1:])), True)[: len(start)]
-    start, end, column, velocity = start[kept], end[kept], column[kept], velocity[kept]
+    start, end, column, velocity, onset, offset = (of[kept] for of in (start, end, column, velocity, onset, offset))
     follows = column[:-1] == column[1:]
     touched = follows & (end[:-1] >= start[1:])
     end[:-1] = np.where(touched, start[1:], end[:-1])
 
     states = np.zeros((num_frames, constants.NUM_PITCHES), np.int32)
-    velocities = np.zeros((num_frames, constants.NUM_PITCHES), np.float32)
+    velocities, timing = np.zeros((2, num_frames, constants.NUM_PITCHES), np.float32)
     frame, note = _cells(start, end + 1, num_frames)
     velocities[frame, column[note]] = velocity[note]  # Later notes are written later, and stay.
     frame, note = _cells(start, end, num_frames)
@@ -53,7 +55,9 @@ def to_states(notes: Notes, num_frames: int, frames_per_second: float) -> dict[s
     _mark(states, end, column, OFFSET)
     _mark(states, start, column, ONSET)
     _mark(states, start[1:][touched], column[1:][touched], REONSET)
-    return {"state": states, "velocity": velocities}
+    _mark(timing, end, column, offset - end)
+    _mark(timing, start, column, onset - start)
+    return {"state": states, "velocity": velocities, "timing": timing}
 
 
 def _cells(start: np.ndarray, end: np.ndarray, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,13 +68,19 @@ def _cells(start: np.ndarray, end: np.ndarray, num_frames: int) -> tuple[np.ndar
     return np.arange(len(note)) - (np.cumsum(length) - length)[note] + start[note], note
 
 
-def _mark(states: np.ndarray, frame: np.ndarray, column: np.ndarray, state: int) -> None:
-    """Sets single cells; those outside the clip are left out."""
-    inside = (frame >= 0) & (frame < len(states))
-    states[frame[inside], column[inside]] = state
+def _mark(roll: np.ndarray, frame: np.ndarray, column: np.ndarray, value: int | np.ndarray) -> None:
+    """Sets single cells to one value or one each; those outside the clip are left out."""
+    inside = (frame >= 0) & (frame < len(roll))
+    roll[frame[inside], column[inside]] = np.broadcast_to(value, frame.shape)[inside]
 
 
-def to_notes(states: np.ndarray, velocity: np.ndarray, frames_per_second: float, onset_bias_ms: float = 0.0) -> Notes:
+def to_notes(
+    states: np.ndarray,
+    velocity: np.ndarray,
+    frames_per_second: float,
+    onset_bias_ms: float = 0.0,
+    timing: np.ndarray | None = None,
+) -> Notes:
     """Notes of states, any sequence of which is understood.
 
     A note starts at every onset and re-onset and lasts while the state is sustain; sustain without an onset is no note.
@@ -80,6 +90,8 @@ def to_notes(states: np.ndarray, velocity: np.ndarray, frames_per_second: float,
         velocity: `[time, 88]` in [0, 1]; read at onsets.
         frames_per_second: Of the states.
         onset_bias_ms: Subtracted from all times.
+        timing: `[time, 88]`, frames; where notes begin and end between frames, as `to_states` gives it. Without it they do so
+            at frames.
 
     Returns:
         Notes sorted by onset; those of one pitch never overlap.
@@ -92,8 +104,13 @@ def to_notes(states: np.ndarray, velocity: np.ndarray, frames_per_second: float,
     end = not_sustain[np.searchsorted(not_sustain, start, "right")] if len(start) else start
     column, onset_frame = np.divmod(start, num_frames + 1)
     offset_frame = onset_frame + end - start
+    begin, finish = onset_frame.astype(np.float64), offset_frame.astype(np.float64)
+    if timing is not None:
+        within = np.pad(np.asarray(timing, np.float64), [(0, 1), (0, 0)])  # Notes that outlast the clip end with it.
+        begin, finish = begin + within[onset_frame, column], finish + within[offset_frame, column]
     bias = onset_bias_ms / 1000.0
-    onset, offset = onset_frame / frames_per_second - bias, offset_frame / frames_per_second - bias
+    onset = begin / frames_per_second - bias
+    offset = np.maximum(finish / frames_per_second - bias, onset + 1e-3)
     kept = offset > 0
     midi_velocity = to_midi_velocity(np.asarray(velocity)[onset_frame, column])
     columns = (np.maximum(onset, 0.0), offset, column + constants.MIN_MIDI_PITCH, midi_velocity)

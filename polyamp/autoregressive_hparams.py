@@ -1,0 +1,86 @@
+"""The settings of the Autoregressive model, and the latency that follows from them."""
+
+import dataclasses
+
+from polyamp import constants
+from polyamp.errors import HParamsError
+from polyamp.model_hparams import MelodicHParams, field
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoregressiveHParams(MelodicHParams):
+    """Settings of the Autoregressive model. Of the Melodic ones it uses spectrogram, sizes, training and augmentation.
+
+    The defaults are the published network (Kwon, Jeong and Nam 2020, arXiv 2010.01104) in its variant 3-3-3 without label
+    shift; `configs/autoregressive_compact.json` is the one that ships.
+    """
+
+    spec_type: str = field("mel", choices=("mel", "log_frequency"))
+    spec_fmin: float = field(30.0, 1.0, 8000.0)  # Hz
+    architecture: str = field("conv_lstm", choices=("conv_lstm", "pitch_shared"))
+    batch_size: int = field(16, 1, 65_536)
+    train_frames: int = field(641, 8, 1_000_000)  # 327,680 samples.
+
+    # Samples; two window lengths of the spectrum of `pitch_shared`, for low and high pitches. They end together.
+    spec_windows: tuple[int, ...] = field((2048, 1024), 64, 65_536, structural=True)
+    label_shift: int = field(0, -64, 64, structural=True)  # Frames by which the label is later than what the kernels centre on.
+    acoustic_kernels: tuple[int, ...] = field((3, 3, 3), 1, 63, structural=True)  # Frames; one convolution of `conv_lstm` each.
+    model_complexity: int = field(48, 1, 1024, structural=True)  # Filters of its first two convolutions; the third has twice so many.
+    recurrent_units: int = field(768, 1, 8192, structural=True)
+    recurrent_layers: int = field(2, 1, 8, structural=True)
+    state_embedding: int = field(2, 1, 1024, structural=True)  # Dimensions that stand for a pitch's state in the frame before.
+    age_buckets: int = field(1, 1, 16, structural=True)  # Steps in which the model knows how long ago a pitch's onset was; 1: not.
+
+    # Scheduled sampling: batches whose context is what the model itself answered, run freely and without gradient. Their share
+    # rises evenly from 0, after that part of the training, to what is said here at its end.
+    free_running: float = field(0.0, 0.0, 1.0)
+    free_running_after: float = field(0.1, 0.0, 1.0)
+    state_velocity_weight: float = field(4.0, 0.0, 1000.0)  # Of the squared error of velocities, summed over onsets.
+    state_time_weight: float = field(1.0, 0.0, 1000.0)  # Of that of the times of onsets and offsets, in frames.
+
+    # --- Choosing states (may be changed at run time) ----------------------------------------------------------------
+    onset_boost: float = field(0.0, -20.0, 20.0)  # Added to the logits of onset and re-onset: more notes, or fewer.
+    offset_boost: float = field(0.0, -20.0, 20.0)  # Added to the logit of offset: shorter notes, or longer.
+
+    def __post_init__(self):
+        """Checks what no field can check by itself."""
+        super().__post_init__()
+        if any(size % 2 == 0 for size in self.acoustic_kernels):
+            raise HParamsError(f"acoustic_kernels must be odd, so that a kernel has a middle; got {list(self.acoustic_kernels)}.")
+        if len(self.acoustic_kernels) != 3:
+            raise HParamsError(f"acoustic_kernels needs three entries, one per convolution, not {len(self.acoustic_kernels)}.")
+        if len(self.spec_windows) != 2 or self.spec_windows[0] <= self.spec_windows[1] or any(w % 2 for w in self.spec_windows):
+            raise HParamsError(f"spec_windows needs two even lengths, the longer one first; got {list(self.spec_windows)}.")
+
+    @property
+    def lookahead_frames(self) -> int:
+        """Frames after its own middle one that a frame of acoustic features depends on."""
+        return sum(size // 2 for size in self.acoustic_kernels) if self.architecture == "conv_lstm" else 0
+
+    @property
+    def history_frames(self) -> int:
+        """Frames before its own middle one that a frame of acoustic features depends on."""
+        if self.architecture == "conv_lstm":
+            return self.lookahead_frames
+        return 2 + 2 * sum(self.temporal_dilations)
+
+    @property
+    def window_length(self) -> int:
+        """Samples of the longest window of the spectrum."""
+        return self.mel_window if self.spec_type == "mel" else self.spec_windows[0]
+
+    @property
+    def latency_ms(self) -> float:
+        """Algorithmic latency: from a frame's time to when all samples that its label depends on have been heard.
+
+        Half a window, and the frames that the kernels look ahead less those that the label is shifted. What computing takes
+        comes on top.
+        """
+        frames = self.lookahead_frames - self.label_shift
+        return 1000.0 * (self.window_length / 2 + frames * self.hop_length) / constants.SAMPLE_RATE
+
+    @property
+    def variant(self) -> str:
+        """A short name in the published form: kernels and shift."""
+        kernels = "-".join(map(str, self.acoustic_kernels)) if self.architecture == "conv_lstm" else "causal"
+        return f"{kernels}-shift{self.label_shift}"

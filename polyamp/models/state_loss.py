@@ -1,0 +1,62 @@
+"""What the Autoregressive model is taught: the right next state, given the states that it was told or that it answered itself."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from polyamp.notes.states import OFF, OFFSET, ONSET, REONSET, SUSTAIN
+
+
+def corrected(state: Any, context: Any) -> tuple[Any, Any]:
+    """The best answers that are still possible after what was answered before.
+
+    Where the context is the truth these are the true states. Where it is not, as in a free run: a note that was begun a frame
+    too early is sustained; one that was missed may begin a frame late, and then no more; a note that does not sound is ended,
+    or begun anew where its pitch is played.
+
+    Args:
+        state: True states, int32 `[batch, time, 88]`.
+        context: States taken for the frame before, int32 `[batch, time, 88]`.
+
+    Returns:
+        The states to answer, int32, and by how many frames each is late (1 or 0), float32, both `[batch, time, 88]`.
+    """
+    before = ops.pad(state[:, :-1], [[0, 0], [1, 0], [0, 0]])
+    sounds, has_begun = context >= SUSTAIN, context >= ONSET
+    is_onset, was_onset = state >= ONSET, before >= ONSET
+    # A repetition was missed where the onset of the frame before left the pitch merely sustained.
+    is_late = (state == SUSTAIN) & was_onset & ~has_begun
+    begins = ops.where(sounds, REONSET, ONSET)
+    target = ops.where(sounds, OFFSET, OFF)  # What neither sounds nor begins.
+    target = ops.where((state == SUSTAIN) & sounds, SUSTAIN, target)
+    target = ops.where(is_late, begins, target)
+    target = ops.where(is_onset, ops.where(has_begun & ~was_onset, SUSTAIN, begins), target)
+    return ops.cast(target, "int32"), ops.cast(is_late, "float32")
+
+
+def loss(truth: dict[str, Any], answer: dict[str, Any], weight: Any, velocity_weight: float, timing_weight: float) -> Any:
+    """Cross-entropy of the states, and squared errors of velocities (at onsets) and times (at onsets and offsets).
+
+    Args:
+        truth: "state", "velocity" and "timing" `[batch, time, 88]`, as `polyamp.notes.states.to_states` gives them.
+        answer: "logits", "velocity", "timing" and "context" of the model.
+        weight: `[batch, time]`; 0 where there is nothing to learn.
+        velocity_weight: Of the velocities' errors, summed over the onsets.
+        timing_weight: Of the times' errors, summed over the onsets and offsets.
+
+    Returns:
+        All in relation to the number of cells that count: a scalar.
+    """
+    target, late = corrected(truth["state"], answer["context"])
+    crossentropy = keras.losses.sparse_categorical_crossentropy(target, answer["logits"], from_logits=True)
+    begins = ops.cast(target >= ONSET, "float32")
+    ends = ops.cast((target == OFFSET) & (truth["state"] == OFFSET), "float32")
+    velocity_error = begins * ops.square(answer["velocity"] - truth["velocity"])
+    before = ops.pad(truth["timing"][:, :-1], [[0, 0], [1, 0], [0, 0]])
+    timing = ops.where(late > 0, before - 1.0, truth["timing"])
+    timing = ops.clip(timing, -1.5, 1.5)
+    timing_error = (begins + ends) * ops.square(answer["timing"] - timing)
+    cells = crossentropy + velocity_weight * velocity_error + timing_weight * timing_error
+    weight = ops.broadcast_to(weight[..., None], ops.shape(cells))
+    return ops.sum(cells * weight) / ops.maximum(ops.sum(weight), 1.0)
