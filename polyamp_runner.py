@@ -191,14 +191,19 @@ def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     loaded = checkpoint.load_model(
         values.model_type, values.model_dir, values.load_id, values.model_id, values.load_full, overrides
     )
+    eval_name, suffix = values.eval_name, ""
+    if isinstance(loaded.hparams, hparams.AutoregressiveHParams):  # Named after the variant, as in the published code.
+        suffix = f"-{Path(loaded.path).parent.name}"
+        eval_name = eval_name if values["eval_name"].present else loaded.hparams.variant
     result = evaluate.evaluate(
         loaded,
         loaded.hparams,
         examples,
         output_dir=values.output_dir or (Path(loaded.path).parent if values.model_dir else "eval"),
-        eval_name=values.eval_name,
+        eval_name=eval_name,
         num_steps=values.eval_num_steps,
         save_path=values.save_path,
+        suffix=suffix,
     )
     print(f"{result['table']}\n\nwritten: {result['json']}, {result['csv']}")
     return 0

@@ -9,8 +9,8 @@ import numpy as np
 
 from polyamp import metrics, notes, transcribe
 from polyamp.errors import DataError
-from polyamp.hparams import FullHParams, MelodicHParams, TimbreHParams
-from polyamp.notes import Notes, instruments
+from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
+from polyamp.notes import Notes, instruments, states
 from polyamp.predict import predict_rolls
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def assessor(hparams: MelodicHParams) -> Assess:
     """The function that scores models with these settings."""
     if isinstance(hparams, FullHParams):
         return assess_full
+    if isinstance(hparams, AutoregressiveHParams):
+        return assess_autoregressive
     return assess_timbre if isinstance(hparams, TimbreHParams) else assess_melodic
 
 
@@ -97,3 +99,19 @@ def assess_full(model: keras.Model, hparams: FullHParams, example: "Example") ->
     scores |= metrics.family_note_metrics(reference, estimate)
     scores |= metrics.family_frame_metrics(reference, estimate)
     return Assessment(scores, reference, estimate, metrics.matched_families(reference, estimate))
+
+
+def assess_autoregressive(model: keras.Model, hparams: AutoregressiveHParams, example: "Example") -> Assessment:
+    """Scores the notes against their true times, and as "quantised_..." with the times of both rounded to frames.
+
+    The second is how the published table was made: there a note is right whose frame is right, whatever the true time.
+    """
+    rolls = transcribe.predict_states(model, [example.audio], hparams)
+    rate, reference = hparams.frames_per_second, example.begun
+    estimate = states.to_notes(rolls["state"], rolls["velocity"], rate, hparams.onset_bias_ms, rolls["timing"])
+    scores = metrics.note_metrics(reference, estimate) | metrics.note_frame_metrics(reference, estimate)
+    truth = states.to_states(reference, len(rolls["state"]), rate)
+    rounded = [states.to_notes(of["state"], of["velocity"], rate) for of in (truth, rolls)]
+    sounding = [np.isin(of["state"], (states.SUSTAIN, states.ONSET, states.REONSET)) for of in (truth, rolls)]
+    quantised = metrics.note_metrics(rounded[0], rounded[1]) | metrics.roll_metrics(sounding[0], sounding[1])
+    return Assessment(scores | {f"quantised_{name}": value for name, value in quantised.items()}, reference, estimate)

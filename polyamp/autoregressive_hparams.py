@@ -25,11 +25,15 @@ class AutoregressiveHParams(MelodicHParams):
     spec_windows: tuple[int, ...] = field((2048, 1024), 64, 65_536, structural=True)
     label_shift: int = field(0, -64, 64, structural=True)  # Frames by which the label is later than what the kernels centre on.
     acoustic_kernels: tuple[int, ...] = field((3, 3, 3), 1, 63, structural=True)  # Frames; one convolution of `conv_lstm` each.
-    model_complexity: int = field(48, 1, 1024, structural=True)  # Filters of its first two convolutions; the third has twice so many.
+    model_complexity: int = field(
+        48, 1, 1024, structural=True
+    )  # Filters of its first two convolutions; the third has twice so many.
     recurrent_units: int = field(768, 1, 8192, structural=True)
     recurrent_layers: int = field(2, 1, 8, structural=True)
     state_embedding: int = field(2, 1, 1024, structural=True)  # Dimensions that stand for a pitch's state in the frame before.
-    age_buckets: int = field(1, 1, 16, structural=True)  # Steps in which the model knows how long ago a pitch's onset was; 1: not.
+    age_buckets: int = field(
+        1, 1, 16, structural=True
+    )  # Steps in which the model knows how long ago a pitch's onset was; 1: not.
 
     # Scheduled sampling: batches whose context is what the model itself answered, run freely and without gradient. Their share
     # rises evenly from 0, after that part of the training, to what is said here at its end.
@@ -46,7 +50,9 @@ class AutoregressiveHParams(MelodicHParams):
         """Checks what no field can check by itself."""
         super().__post_init__()
         if any(size % 2 == 0 for size in self.acoustic_kernels):
-            raise HParamsError(f"acoustic_kernels must be odd, so that a kernel has a middle; got {list(self.acoustic_kernels)}.")
+            raise HParamsError(
+                f"acoustic_kernels must be odd, so that a kernel has a middle; got {list(self.acoustic_kernels)}."
+            )
         if len(self.acoustic_kernels) != 3:
             raise HParamsError(f"acoustic_kernels needs three entries, one per convolution, not {len(self.acoustic_kernels)}.")
         if len(self.spec_windows) != 2 or self.spec_windows[0] <= self.spec_windows[1] or any(w % 2 for w in self.spec_windows):
@@ -63,6 +69,12 @@ class AutoregressiveHParams(MelodicHParams):
         if self.architecture == "conv_lstm":
             return self.lookahead_frames
         return 2 + 2 * sum(self.temporal_dilations)
+
+    @property
+    def margin_frames(self) -> int:
+        """Frames of context on each side of which no answer depends on what lies beyond."""
+        beyond_window = -(-self.window_length // self.hop_length) + abs(self.label_shift)
+        return max(self.history_frames, self.lookahead_frames) + beyond_window
 
     @property
     def window_length(self) -> int:

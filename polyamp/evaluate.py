@@ -38,8 +38,9 @@ def evaluate(
     num_steps: int | None = None,
     save_path: str | Path | None = None,
     assess: Assess | None = None,
+    suffix: str = "",
 ) -> dict[str, Any]:
-    """Scores a model and writes `<eval_name>-<step>.json` and `.csv`.
+    """Scores a model and writes `<eval_name>-<step><suffix>.json` and `.csv`.
 
     Args:
         loaded_model: Model and the step that it was saved at.
@@ -50,6 +51,7 @@ def evaluate(
         num_steps: How many examples at most; None is all.
         save_path: Folder for each example's predicted MIDI and piano-roll picture; None is no such files.
         assess: How one example is scored; as the settings' model type is where absent.
+        suffix: Ends the files' names.
 
     Returns:
         "eval_name", "step", "num_examples", "mean" (metric -> float), "examples" (a list of dicts, "id" and metrics), "table"
@@ -78,7 +80,7 @@ def evaluate(
     if not rows:
         raise DataError("there are no examples to evaluate.")
     mean = metrics.aggregate([row for _, row in rows])
-    base = f"{_file_name(eval_name, set())}-{loaded_model.step}"
+    base = f"{_file_name(eval_name, set())}-{loaded_model.step}{_file_name(suffix, set()) if suffix else ''}"
     result = {
         "eval_name": eval_name,
         "step": loaded_model.step,

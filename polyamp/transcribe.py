@@ -8,9 +8,9 @@ import numpy as np
 
 from polyamp import constants, notes
 from polyamp.data.note_lists import note_list
-from polyamp.hparams import FullHParams, MelodicHParams, TimbreHParams
-from polyamp.models import full
-from polyamp.notes import Notes, instruments
+from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
+from polyamp.models import autoregressive, full
+from polyamp.notes import Notes, instruments, states
 from polyamp.predict import predict_rolls, window_frames, windows
 
 _LIST_STEP = 64  # Lists of notes are padded to multiples of so many, as each new size may cost a compilation.
@@ -25,11 +25,15 @@ def transcribe(model: keras.Model, blocks: Blocks, hparams: MelodicHParams) -> N
     """The notes of a recording, with programs if the model is a Full one.
 
     Args:
-        model: A Melodic or Full model.
+        model: A Melodic, Full or Autoregressive model.
         blocks: Gives the audio, 16 kHz mono float32, in blocks of any length; called again for each part of a Full model, so
             that no recording has to fit into memory.
         hparams: The model's.
     """
+    if isinstance(hparams, AutoregressiveHParams):
+        rolls = predict_states(model, blocks(), hparams)
+        of_states = (rolls["state"], rolls["velocity"], hparams.frames_per_second)
+        return states.to_notes(*of_states, hparams.onset_bias_ms, rolls["timing"])
     found = notes.from_rolls(predict_rolls(melodic_part(model), blocks(), hparams), hparams)
     if not isinstance(hparams, FullHParams):
         return found
@@ -57,6 +61,33 @@ def _kept(model: keras.Model, make: Callable[[keras.Model], keras.Model]) -> ker
     if make not in parts:
         parts[make] = make(model)
     return parts[make]
+
+
+def predict_states(model: keras.Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> dict[str, np.ndarray]:
+    """What an Autoregressive model answers for audio of any length, its recurrence going on from window to window.
+
+    The audio counts as preceded and followed by silence; the answers do not depend on where windows begin.
+
+    Args:
+        model: An Autoregressive model.
+        blocks: The audio, 16 kHz mono float32 [samples], in blocks of any length.
+        hparams: The model's.
+
+    Returns:
+        "state" int32, "velocity" and "timing" float32, each `[1 + samples // hop_length, 88]`.
+    """
+    acoustic, recurrent = _kept(model, autoregressive.acoustic_part), _kept(model, autoregressive.RecurrentPart)
+    acoustic.jit_compile = recurrent.jit_compile = hparams.jit_compile
+    core, _ = window_frames(hparams)
+    margin = hparams.margin_frames
+    carry = recurrent.initial_carry()
+    parts: list[dict[str, np.ndarray]] = []
+    for window, kept in windows(blocks, core, margin, hparams.hop_length):
+        features = acoustic.predict_on_batch(window[np.newaxis])[:, margin : margin + kept]
+        answer = recurrent.predict_on_batch({"features": features, "carry": carry})
+        carry = answer.pop("carry")
+        parts.append({name: roll[0] for name, roll in answer.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def predict_families(model: keras.Model, blocks: Iterable[np.ndarray], of: Notes, hparams: TimbreHParams) -> np.ndarray:

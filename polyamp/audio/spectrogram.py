@@ -78,7 +78,7 @@ class MelSpectrogram(_DecibelSpectrogram):
         self.fmin = fmin
         self.fmax = fmax
         self._hann = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)).astype(np.float32)
-        self._filterbank = filters.mel_filterbank(num_bins, window, fmin, fmax)
+        self.filterbank = filters.mel_filterbank(num_bins, window, fmin, fmax)
 
     def linear(self, audio: Any) -> Any:
         """Power in mel bands, [batch, time, bins]."""
@@ -89,7 +89,7 @@ class MelSpectrogram(_DecibelSpectrogram):
         audio = ops.pad(audio, [[0, 0], [half, half]], mode="reflect")
         real, imaginary = ops.stft(audio, self.window, self.hop_length, self.window, window=self._hann, center=False)
         power = ops.square(real) + ops.square(imaginary)  # [batch, time, frequency]
-        return ops.matmul(power, self._filterbank)[:, : self.num_frames(samples)]
+        return ops.matmul(power, self.filterbank)[:, : self.num_frames(samples)]
 
     def call(self, audio: Any) -> Any:
         return self.compress(self.linear(audio))

@@ -18,7 +18,9 @@ _FIELDS = ("onset", "offset", "pitch", "velocity")
 _TYPES = {"state": tf.int32, "velocity": tf.float32, "timing": tf.float32}
 
 
-def training_dataset(examples_path: str, hparams: AutoregressiveHParams, seed: int, first_step: int, num_steps: int) -> tf.data.Dataset:
+def training_dataset(
+    examples_path: str, hparams: AutoregressiveHParams, seed: int, first_step: int, num_steps: int
+) -> tf.data.Dataset:
     """Batches of audio for training, without end.
 
     Args:
@@ -52,7 +54,9 @@ def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: Autoregres
     frames = hparams.train_frames
 
     def label(onset, offset, pitch, velocity):
-        notes = Notes(onset, offset, np.asarray(pitch, np.int64), np.asarray(velocity, np.int64), np.zeros(len(onset), np.int64))
+        notes = Notes(
+            onset, offset, np.asarray(pitch, np.int64), np.asarray(velocity, np.int64), np.zeros(len(onset), np.int64)
+        )
         of_crop = states.to_states(notes, frames, hparams.frames_per_second)
         return [of_crop[name] for name in _TYPES]
 

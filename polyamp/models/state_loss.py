@@ -1,4 +1,4 @@
-"""What the Autoregressive model is taught: the right next state, given the states that it was told or that it answered itself."""
+"""What the Autoregressive model is taught: the right next state, given those that it was told or that it answered itself."""
 
 from typing import Any
 
