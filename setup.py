@@ -41,6 +41,6 @@ setup(
         "tensorflow-datasets",
         "tqdm",
     ],
-    extras_require={"test": TEST, "dev": [*TEST, "mypy", "pre-commit", "ruff"]},
+    extras_require={"live": ["python-rtmidi", "sounddevice"], "test": TEST, "dev": [*TEST, "mypy", "pre-commit", "ruff"]},
     entry_points={"console_scripts": ["polyamp = polyamp_runner:command"]},
 )

@@ -198,7 +198,7 @@ def load_model(
     Args:
         model_type: One of `constants.MODEL_TYPES`.
         model_dir: Folder of all models; None for the weights that ship with the package.
-        load_id: See `find`.
+        load_id: See `find`; of the package's own weights `*` means the preset named "<model type>_compact".
         model_id: Preferred over a `load_id` of `*` if it has checkpoints.
         load_full: Take the weights from a Full model's checkpoint; False for FULL joins a Melodic and a Timbre one. Default: of
             the model type itself.
@@ -211,7 +211,7 @@ def load_model(
     hparams_lib.model_hparams(model_type)
     if load_full is None:
         load_full = model_type == "FULL"
-    root, pattern = (EMBEDDED, "*") if model_dir is None else (Path(model_dir), load_id)
+    root, pattern = (EMBEDDED, _embedded_id(model_type, load_id)) if model_dir is None else (Path(model_dir), load_id)
     stored_type = "FULL" if load_full else model_type
     if model_type == "FULL" and not load_full:
         return _joined(root, pattern, overrides or {})
@@ -224,6 +224,11 @@ def load_model(
     model = models.build(model_type, resolved)
     meta = restore(path, model, part=load_full)
     return Loaded(model, resolved, path, int(meta["step"]))
+
+
+def _embedded_id(model_type: str, load_id: str) -> str:
+    """Which of the package's own weights are meant: an id, or for `*` those of the preset named "..._compact"."""
+    return f"{model_type.lower()}_compact" if load_id == "*" else load_id
 
 
 def stored_hparams(path: Path) -> MelodicHParams:

@@ -17,7 +17,6 @@ from polyamp.models.layers import IntervalDense
 from polyamp.models.recurrence import OLDEST, StateRecurrence, age_table
 from polyamp.notes.states import NUM_STATES, OFF, ONSET
 
-
 Step = Callable[[np.ndarray], np.ndarray]  # Takes one frame and gives one, float32.
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterable
+from typing import cast
 
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from polyamp import constants
+from polyamp import checkpoint, constants
 from polyamp.errors import DataError
 from polyamp.hparams import AutoregressiveHParams
 from polyamp.live_layers import RecurrenceStep, acoustic_step, spectrum_step
@@ -43,8 +44,7 @@ class StreamingTranscriber:
     The events are those of the whole file (`transcribe.transcribe`), whatever the blocks: all that the model remembers is kept
     from one block to the next, in memory that does not grow.
 
-        loaded = checkpoint.load_model("AUTOREGRESSIVE")
-        transcriber = StreamingTranscriber(loaded.model, loaded.hparams)
+        transcriber = StreamingTranscriber.load()
         for block in blocks:
             for event in transcriber.push(block): ...
         for event in transcriber.finish(): ...
@@ -71,6 +71,17 @@ class StreamingTranscriber:
         silence = self._spectrum(self._window)
         for _ in range(hparams.margin_frames):
             self._acoustic(silence)
+
+    @classmethod
+    def load(cls, model_dir: str | None = None, load_id: str = "*") -> "StreamingTranscriber":
+        """One with trained weights: those that come with the package, or of a training; see `checkpoint.load_model`."""
+        loaded = checkpoint.load_model("AUTOREGRESSIVE", model_dir, load_id)
+        return cls(loaded.model, cast(AutoregressiveHParams, loaded.hparams))
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from frame to frame: how often there can be something new."""
+        return self._hparams.hop_length
 
     @property
     def latency_ms(self) -> float:

@@ -25,8 +25,8 @@ def filterbank(window: int, is_long: bool) -> np.ndarray:
     """Triangular filters over the power spectrum of one window length, `[window / 2 + 1, NUM_BINS]` float32.
 
     A filter reaches to its neighbours' centres, or one FFT bin where those are nearer than the FFT can tell apart (there it
-    interpolates). Filters on the other side of the crossover are zero, so that the sum over both windows, of which one `is_long`,
-    covers every bin once.
+    interpolates). Filters on the other side of the crossover are zero, so that the sum over both windows, of which one
+    `is_long`, covers every bin once.
     """
     centre = bin_frequencies()
     fft_step = constants.SAMPLE_RATE / window
@@ -74,7 +74,7 @@ class LogFrequencySpectrogram(keras.layers.Layer):
     under its window alone, never on the loudness of the rest.
     """
 
-    def __init__(self, hop_length: int = 512, windows: tuple[int, int] = WINDOWS, align_ends: bool = False, **kwargs: Any):
+    def __init__(self, hop_length: int = 512, windows: tuple[int, ...] = WINDOWS, align_ends: bool = False, **kwargs: Any):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         self.hop_length = hop_length
         self.windows = tuple(windows)

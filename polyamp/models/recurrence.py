@@ -141,7 +141,8 @@ class StateRecurrence(keras.layers.Layer):
 
     def _lstm_layers(self, gates, hidden, cells):
         """One frame of all LSTM layers, from the first one's gates without what its own output before says to them."""
-        new_hidden, new_cells = [], []
+        new_hidden: list[Any] = []
+        new_cells: list[Any] = []
         for number in range(self.num_layers):
             if number:
                 gates = ops.matmul(new_hidden[-1], self.kernels[number - 1]) + self.biases[number]

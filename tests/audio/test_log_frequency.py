@@ -65,7 +65,9 @@ def test_a_window_of_a_file_gives_the_values_of_the_whole():
 
 
 def test_both_windows_together_cover_every_bin_once():
-    covered = sum((log_frequency.filterbank(window) > 0).any(axis=0).astype(int) for window in log_frequency.WINDOWS)
+    longest = max(log_frequency.WINDOWS)
+    filters = [log_frequency.filterbank(window, window == longest) for window in log_frequency.WINDOWS]
+    covered = sum((weights > 0).any(axis=0).astype(int) for weights in filters)
     np.testing.assert_array_equal(covered, 1)
 
 

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Transcribes piano while it is played: from the microphone, from raw PCM on stdin, or from a file at its own speed.
+
+  python scripts/live.py                                            # the microphone
+  python scripts/live.py --input=piano.flac --output=piano.mid      # a file, as if it were played now
+  ffmpeg -i piano.mp3 -f s16le -ac 1 -ar 16000 - | python scripts/live.py --input=-
+
+Prints every note's begin and end as soon as it is known, sends them to a MIDI port with --midi_port, and writes a MIDI file
+with --output. At the end, or on Ctrl-C, it says what computing took per frame.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
+from polyamp.errors import PolyampError  # noqa: E402
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from polyamp.streaming import NoteEvent
+
+_INPUT = flags.DEFINE_string("input", "mic", "Audio file; - for raw PCM on stdin; mic or mic:DEVICE for a microphone.")
+_OUTPUT = flags.DEFINE_string("output", None, "MIDI file to write at the end.")
+_MIDI_PORT = flags.DEFINE_string("midi_port", None, "MIDI output port to send the notes to; a wrong name lists them.")
+_SPEED = flags.DEFINE_float(
+    "speed",
+    None,
+    "Times real time; 0 as fast as it can. Default: 1 for files; stdin is taken as fast as it comes.",
+    lower_bound=0.0,
+)
+_RATE = flags.DEFINE_integer("rate", 16_000, "Sample rate of the PCM, Hz.", lower_bound=1_000, upper_bound=768_000)
+_FORMAT = flags.DEFINE_enum("format", "s16le", ["s16le", "f32le"], "Samples of the PCM.")
+_CHANNELS = flags.DEFINE_integer("channels", 1, "Channels of the PCM; averaged.", lower_bound=1, upper_bound=64)
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of models; default: the weights in the package.")
+_LOAD_ID = flags.DEFINE_string(
+    "load_id", "*", "Which checkpoint in it, as for polyamp_runner.py; of those in the package also autoregressive_low_latency."
+)
+_QUIET = flags.DEFINE_bool("quiet", False, "Do not print the notes.")
+
+_PITCH_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs until the sound ends or Ctrl-C; 1 with one line on stderr for bad input."""
+    return startup.run_script(argv, _live)
+
+
+def _live() -> None:
+    startup.start_keras()
+    from polyamp import atomic, live, notes, streaming
+
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(_midi_port(_MIDI_PORT.value)) if _MIDI_PORT.value else None
+        # Opened first: nothing should be played that cannot be kept.
+        midi = stack.enter_context(atomic.replacing(_OUTPUT.value)) if _OUTPUT.value else None
+        if midi:
+            notes.write_midi(notes.Notes.empty(), midi)
+        transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value)
+        events: list[NoteEvent] = []
+
+        def report(event: "NoteEvent") -> None:
+            if port:
+                port.send(_message(event))
+            if midi:
+                events.append(event)
+            if not _QUIET.value:
+                print(_line(event), flush=True)
+
+        sys.stderr.write(f"latency {transcriber.latency_ms:.0f} ms and computing; Ctrl-C ends\n")
+        failure = None
+        try:
+            sys.stderr.write(f"{live.run(transcriber, _blocks(transcriber.hop_length), report)}\n")
+        except PolyampError as error:
+            failure = error
+        if midi:  # With what was heard before a failure.
+            notes.write_midi(streaming.to_notes(events), midi)
+    if _OUTPUT.value:
+        sys.stderr.write(f"written: {_OUTPUT.value}\n")
+    if failure:
+        raise failure
+
+
+def _blocks(hop: int) -> "Iterator[np.ndarray]":
+    """The sound that --input names, at its speed."""
+    from polyamp import live
+
+    name, _, device = _INPUT.value.partition(":")
+    if name == "mic":
+        return live.from_microphone(device or None)
+    if _INPUT.value == "-":
+        pcm = live.from_pcm(sys.stdin.buffer, _RATE.value, _FORMAT.value, _CHANNELS.value)
+        return live.at_speed(pcm, _SPEED.value, hop) if _SPEED.value else pcm
+    return live.at_speed(live.from_file(_INPUT.value), 1.0 if _SPEED.value is None else _SPEED.value, hop)
+
+
+def _line(event: "NoteEvent") -> str:
+    """One event as text: seconds, on or off, name and number of the pitch, velocity."""
+    name = f"{_PITCH_NAMES[event.pitch % 12]}{event.pitch // 12 - 1}"
+    velocity = f"  velocity {event.velocity:3d}" if event.is_on else ""
+    return f"{event.time:9.3f}  {'on ' if event.is_on else 'off'}  {name:<4}{event.pitch:4d}{velocity}"
+
+
+def _message(event: "NoteEvent") -> Any:
+    import mido
+
+    return mido.Message("note_on" if event.is_on else "note_off", note=event.pitch, velocity=event.velocity)
+
+
+def _midi_port(name: str) -> Any:
+    """An opened MIDI output; `PolyampError` where there is none of that name, or nothing to open it with."""
+    import mido
+
+    try:
+        names = mido.get_output_names()
+        if name in names:
+            return mido.open_output(name)
+    except (ImportError, OSError) as error:
+        raise PolyampError(f'--midi_port needs python-rtmidi ({error}): pip install "polyamp[live]".') from error
+    raise PolyampError(f"--midi_port={name}: no such MIDI output; there are: {', '.join(names) or 'none'}.")
+
+
+if __name__ == "__main__":
+    app.run(main)
