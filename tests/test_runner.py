@@ -86,7 +86,7 @@ def modules(monkeypatch):
         (["--mode=predict", "--audio_filename=a.wav", "--hparams={learning_rat:1}"], 1, "learning_rate"),
         (["--mode=predict", "--audio_filename=missing.wav"], 1, "missing.wav: no such file."),
         (["--examples_path=x", "--config=nope"], 1, "--config"),
-        (["--examples_path=x", "--model_type=AUTOREGRESSIVE"], 1, "not built yet"),
+        (["--examples_path=x", "--model_type=LYRIC"], 1, "AUTOREGRESSIVE"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -144,9 +144,8 @@ def test_importing_the_runner_imports_nothing_heavy():
         (["--model_id=*"], "letters, digits"),
         (["--examples_path=x", "--hparams={batch_size:0}"], "batch_size must be a int between 1"),
         (["--examples_path=x", "--hparams=[1]"], "not a JSON object"),
-        (["--examples_path=x", "--model_type=AUTOREGRESSIVE"], "'AUTOREGRESSIVE' is not built yet"),
-        (["--mode=predict", "--audio_filename=x", "--model_type=AUTOREGRESSIVE"], "not built yet"),
-        (["--mode=eval", "--examples_path=x", "--model_type=AUTOREGRESSIVE"], "not built yet"),
+        (["--examples_path=x", "--model_type=AUTOREGRESSIVE", "--hparams={acoustic_kernels:[3,2,3]}"], "must be odd"),
+        (["--examples_path=x", "--model_type=AUTOREGRESSIVE", "--hparams={acoustic_kernels:[3,3]}"], "three entries"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, arguments, pattern):

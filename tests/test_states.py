@@ -98,3 +98,16 @@ def test_sustain_alone_is_no_note_and_silence_none():
     assert not len(states.to_notes(np.full((5, 88), SUSTAIN), np.ones((5, 88)), RATE))
     assert not len(states.to_notes(np.full((5, 88), OFF), np.ones((5, 88)), RATE))
     assert not states.to_states(Notes.of([], [], []), 5, RATE)["state"].any()
+
+
+def test_times_within_frames_come_back():
+    rng = np.random.default_rng(2)
+    onset = np.sort(rng.uniform(0.1, 5.0, 60))
+    notes = Notes.of(onset, onset + rng.uniform(0.1, 0.5, 60), rng.permutation(88)[:60] + 21, 64)
+    labels = states.to_states(notes, 200, RATE)
+    assert np.abs(labels["timing"]).max() <= 0.5
+    found = states.to_notes(labels["state"], labels["velocity"], RATE, timing=labels["timing"])
+    np.testing.assert_allclose(found.onset, notes.onset, atol=1e-6)
+    np.testing.assert_allclose(found.offset, notes.offset, atol=1e-6)
+    shifted = states.to_notes(labels["state"], labels["velocity"], RATE, onset_bias_ms=20.0)
+    np.testing.assert_allclose(shifted.onset, states.to_notes(labels["state"], labels["velocity"], RATE).onset - 0.02)

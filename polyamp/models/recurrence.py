@@ -75,6 +75,11 @@ class StateRecurrence(keras.layers.Layer):
         for n in range(1, self.num_layers + 1):
             self.recurrent_kernels.append(add(f"recurrent_kernel{n}", (self.units, gates), "orthogonal"))
             self.biases.append(add(f"bias{n}", (gates,), _forget_bias))
+        # Not a scan: TensorFlow's compiler finds no gradient of one.
+        cells = [_LSTMCell(kernel, name=f"cell{n}") for n, kernel in enumerate(self.recurrent_kernels, start=1)]
+        self.over_time = [
+            keras.layers.RNN(cell, return_sequences=True, dtype="float32", name=f"rnn_{cell.name}") for cell in cells
+        ]
         self.head_kernel = add("head_kernel", (self.units, columns * NUM_ANSWERS), "glorot_uniform")
         priors = np.tile(_PRIOR_LOGITS, columns)
         self.head_bias = add("head_bias", (columns * NUM_ANSWERS,), lambda shape, dtype=None: ops.cast(priors, dtype))
@@ -133,7 +138,7 @@ class StateRecurrence(keras.layers.Layer):
             hidden, cells = self._lstm_layers(of_features + of_context, hidden, cells)
             logits = self._heads(hidden[-1])[..., :NUM_STATES]
             state = ops.cast(ops.argmax(logits + self.boosts, axis=-1), "int32")
-            age = ops.where(state >= ONSET, 0, ops.minimum(age + 1, OLDEST))
+            age = _next_age(age, state)
             after = (hidden, cells, state, age)
             return after, after  # On TensorFlow, what is collected must be built like the carry.
 
@@ -189,20 +194,18 @@ class StateRecurrence(keras.layers.Layer):
             _, (_, _, states, ages) = self.free_run(ops.stop_gradient(gates), carry)
             return states, ages
 
-        def truth():
-            return rows, _ages(rows)
-
+        truth = (rows, _ages(rows))
         is_free = self._by_row(ops.broadcast_to((free_run > 0.5)[:, None, None], ops.shape(state)))
-        states, ages = ops.cond(ops.any(is_free), emitted, truth)
-        true_ages = _ages(rows)
-        states, ages = ops.where(is_free, states, rows), ops.where(is_free, ages, true_ages)
+        answered = ops.cond(ops.any(is_free), emitted, lambda: truth)
+        states, ages = (ops.where(is_free, *both) for both in zip(answered, truth, strict=True))
         states = ops.concatenate([carry[2][None], states[:-1]], axis=0)
         ages = ops.concatenate([carry[3][None], ages[:-1]], axis=0)
         hidden = gates + self._gates_of_context(self._context(states, ages))
         for number in range(self.num_layers):
             if number:
                 hidden = ops.matmul(hidden, self.kernels[number - 1]) + self.biases[number]
-            hidden = self._lstm_layer(hidden, number)
+            by_example = ops.transpose(hidden, (1, 0, 2))  # [row, time, 4 * units], as Keras wants it.
+            hidden = ops.transpose(self.over_time[number](by_example), (1, 0, 2))
         heads = self._by_pitch(self._heads(hidden))
         return {
             "logits": heads[..., :NUM_STATES],
@@ -210,17 +213,6 @@ class StateRecurrence(keras.layers.Layer):
             "timing": heads[..., NUM_STATES + 1],
             "context": self._by_pitch(states[..., None])[..., 0],
         }
-
-    def _lstm_layer(self, gates, number):
-        """One layer over all frames, `[time, row, 4 * units]` to `[time, row, units]`."""
-        zeros = ops.zeros((ops.shape(gates)[1], self.units), "float32")
-
-        def step(carry, of_input):
-            after = lstm(of_input + ops.matmul(carry[0], self.recurrent_kernels[number]), carry[1])
-            return after, after
-
-        _, (outputs, _) = ops.scan(step, (zeros, zeros), gates)
-        return outputs
 
     def _by_row(self, roll):
         """`[batch, time, 88]` to `[time, row, pitch of row]`."""
@@ -249,6 +241,20 @@ class StateRecurrence(keras.layers.Layer):
         return {**config, **{name: getattr(self, name) for name in names}}
 
 
+class _LSTMCell(keras.layers.Layer):
+    """What `keras.layers.RNN` takes over time: an LSTM's own recurrence, where all else that its gates hear is the input."""
+
+    def __init__(self, recurrent_kernel: Any, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.recurrent_kernel = recurrent_kernel
+        self.output_size = recurrent_kernel.shape[0]
+        self.state_size = [self.output_size, self.output_size]
+
+    def call(self, gates, states):
+        output, cell = lstm(gates + ops.matmul(states[0], self.recurrent_kernel), states[1])
+        return output, [output, cell]
+
+
 def lstm(gates, cell):
     """Output and new cell of an LSTM whose gates (input, forget, candidate, output: `[..., 4 * units]`) are summed up."""
     put, keep, candidate, show = ops.split(gates, 4, axis=-1)
@@ -264,7 +270,13 @@ def _forget_bias(shape, dtype=None):
 
 def _ages(states):
     """Frames since the last onset, `OLDEST` where none was seen; states and answer `[time, row, pitch of row]` int32."""
-    time = ops.arange(ops.shape(states)[0], dtype="int32")[:, None, None]
-    onsets = ops.where(states >= ONSET, time, -OLDEST)
-    last = ops.associative_scan(ops.maximum, onsets, axis=0)
-    return ops.minimum(time - last, OLDEST)
+
+    def step(age, of_frame):
+        age = _next_age(age, of_frame)
+        return age, age
+
+    return ops.scan(step, ops.full(ops.shape(states)[1:], OLDEST, "int32"), states)[1]
+
+
+def _next_age(age, state):
+    return ops.where(state >= ONSET, 0, ops.minimum(age + 1, OLDEST))
