@@ -32,7 +32,7 @@ def small_stacks(**overrides):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_preset_builds_and_every_variable_has_a_path_of_its_own(preset):
-    """Each as a Melodic model; those for lists of notes are in test_note_layers.py, those for states in test_autoregressive.py."""
+    """Each as a Melodic model; the others are in test_note_layers.py and test_autoregressive.py."""
     model = models.build("MELODIC", hparams.resolve("MELODIC", preset))
     shapes = {roll: tuple(tensor.shape) for roll, tensor in model.output.items()}
     assert shapes == dict.fromkeys(constants.ROLLS, (None, None, constants.NUM_PITCHES))
