@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-from polyamp import startup  # noqa: E402
+from polyamp import atomic, startup  # noqa: E402
+from polyamp.audio import reading  # noqa: E402
 from polyamp.errors import PolyampError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -53,15 +54,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _live() -> None:
-    startup.start_keras()
-    from polyamp import atomic, live, notes, streaming
-
     with contextlib.ExitStack() as stack:
+        # First what costs no time, as nothing should be played that cannot be kept.
+        if _is_file(_INPUT.value):
+            reading.check_is_file(_INPUT.value)
         port = stack.enter_context(_midi_port(_MIDI_PORT.value)) if _MIDI_PORT.value else None
-        # Opened first: nothing should be played that cannot be kept.
         midi = stack.enter_context(atomic.replacing(_OUTPUT.value)) if _OUTPUT.value else None
         if midi:
-            notes.write_midi(notes.Notes.empty(), midi)
+            midi.touch()
+        startup.start_keras()
+        from polyamp import live, notes, streaming
+
         transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value)
         events: list[NoteEvent] = []
 
@@ -87,13 +90,16 @@ def _live() -> None:
         raise failure
 
 
+def _is_file(name: str) -> bool:
+    return name != "-" and name.partition(":")[0] != "mic"
+
+
 def _blocks(hop: int) -> "Iterator[np.ndarray]":
     """The sound that --input names, at its speed."""
     from polyamp import live
 
-    name, _, device = _INPUT.value.partition(":")
-    if name == "mic":
-        return live.from_microphone(device or None)
+    if _INPUT.value != "-" and not _is_file(_INPUT.value):
+        return live.from_microphone(_INPUT.value.partition(":")[2] or None)
     if _INPUT.value == "-":
         pcm = live.from_pcm(sys.stdin.buffer, _RATE.value, _FORMAT.value, _CHANNELS.value)
         return live.at_speed(pcm, _SPEED.value, hop) if _SPEED.value else pcm

@@ -286,7 +286,13 @@ def test_evaluation_gets_every_setting(capsys, modules):
     assert modules["load_model"] == ("MELODIC", "models", "l", "m", True, {"predict_onset_threshold": 0.2})
     loaded, settings, examples, rest = modules["evaluate"]
     assert loaded.step == 5 and settings == "settings" and examples == (["a", "b"], "raise")
-    assert rest == {"output_dir": Path("models/MELODIC/x"), "eval_name": "test", "num_steps": 4, "save_path": "out"}
+    assert rest == {
+        "output_dir": Path("models/MELODIC/x"),
+        "eval_name": "test",
+        "num_steps": 4,
+        "save_path": "out",
+        "suffix": "",
+    }
     assert capsys.readouterr().out == "the table\n\nwritten: a.json, a.csv\n"
 
 

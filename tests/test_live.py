@@ -1,0 +1,206 @@
+"""Live transcription: PCM from a pipe, pacing, timing, and the script as a user runs it."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+
+from polyamp import checkpoint, hparams, live, models, notes, streaming, transcribe
+from polyamp.audio import reading
+from polyamp.errors import AudioError, PolyampError
+
+ROOT = Path(__file__).parents[1]
+RECORDING = ROOT / "tests/data/handel_air.ogg"
+
+
+@pytest.fixture(scope="module")
+def transcriber():
+    settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny")
+    model = models.build("AUTOREGRESSIVE", settings)
+    return lambda: streaming.StreamingTranscriber(model, settings)
+
+
+@pytest.fixture(scope="module")
+def pcm(tmp_path_factory):
+    """A recording as the script's stdin takes it, and as floats."""
+    audio = reading.read(RECORDING)[:160_000]
+    data = np.round(audio * 32_767).astype("<i2")
+    return data.tobytes(), data.astype(np.float32) / 32_768
+
+
+# --- Sound ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pcm_format", live.PCM_FORMATS)
+def test_pcm_is_read_as_it_is_written(pcm_format):
+    wave = np.random.default_rng(0).uniform(-1, 1, (5000, 2)).astype(np.float32)
+    raw = (wave * 32_767).astype("<i2") if pcm_format == "s16le" else wave.astype("<f4")
+    found = np.concatenate(list(live.from_pcm(io.BytesIO(raw.tobytes()), 16_000, pcm_format, channels=2)))
+    np.testing.assert_allclose(found, wave.mean(axis=1), atol=1e-4)
+
+
+def test_pcm_of_another_rate_is_resampled():
+    tone = np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100).astype("<f4")
+    found = np.concatenate(list(live.from_pcm(io.BytesIO(tone.tobytes()), 44_100, "f32le")))
+    assert abs(len(found) - 16_000) <= 2
+    expected = np.sin(2 * np.pi * 440 * np.arange(len(found)) / 16_000)
+    np.testing.assert_allclose(found[500:-500], expected[500:-500], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"\0" * 5, "ends within a sample"), (np.array([0.1, np.nan], "<f4").tobytes(), "no numbers")],
+)
+def test_what_is_no_pcm_is_an_error(data, words):
+    with pytest.raises(AudioError, match=words):
+        list(live.from_pcm(io.BytesIO(data), 16_000, "f32le" if len(data) == 8 else "s16le"))
+
+
+def test_a_file_is_played_at_its_speed():
+    blocks = [np.zeros(8_000, np.float32), np.zeros(4_000, np.float32)]
+    start = time.monotonic()
+    parts = list(live.at_speed(iter(blocks), 3.0, 512))
+    assert 0.24 < time.monotonic() - start < 0.6
+    assert max(map(len, parts)) == 512 and sum(map(len, parts)) == 12_000
+    start = time.monotonic()
+    list(live.at_speed(iter(blocks * 20), 0.0, 512))
+    assert time.monotonic() - start < 0.2
+
+
+# --- Running -------------------------------------------------------------------------------------------------------------
+
+
+def test_run_reports_all_events_and_the_time_of_each_frame(transcriber, pcm):
+    heard = []
+    timing = live.run(transcriber(), iter([pcm[1]]), heard.append)
+    whole = transcriber()
+    assert heard == whole.push(pcm[1]) + whole.finish()
+    assert timing.seconds == pytest.approx(10.0) and timing.events == len(heard)
+    assert 0 < timing.mean_ms <= timing.p99_ms and str(timing).count("ms") == 3
+
+
+def test_an_interruption_ends_the_stream_in_good_order(transcriber, pcm):
+    def blocks():
+        yield pcm[1][:80_000]
+        raise KeyboardInterrupt
+
+    heard = []
+    live.run(transcriber(), blocks(), heard.append)
+    whole = transcriber()
+    assert heard == whole.push(pcm[1][:80_000]) + whole.finish()
+
+
+def test_what_was_heard_before_an_error_is_reported(transcriber, pcm):
+    def blocks():
+        yield pcm[1][:80_000]
+        raise AudioError("broken")
+
+    heard = []
+    with pytest.raises(AudioError, match="broken"):
+        live.run(transcriber(), blocks(), heard.append)
+    whole = transcriber()
+    assert heard == whole.push(pcm[1][:80_000]) + whole.finish()
+
+
+def test_says_when_it_falls_behind(transcriber, caplog):
+    slow = transcriber()
+    push = slow.push
+    slow.push = lambda block: (time.sleep(0.1), push(block))[1]
+    live.run(slow, iter([np.zeros(4096, np.float32)]), lambda event: None)
+    assert sum("behind the sound" in record.message for record in caplog.records) == 1
+    caplog.clear()
+    live.run(transcriber(), iter([np.zeros(16_000, np.float32)]), lambda event: None)
+    assert not caplog.records
+
+
+def test_timing_by_hand():
+    timing = live.Timing(hop_ms=32.0)
+    assert timing.mean_ms == timing.p99_ms == 0
+    for milliseconds in range(1, 102):
+        timing.add(milliseconds)
+    assert (timing.mean_ms, timing.p99_ms) == (51, 100)
+
+
+# --- The script ----------------------------------------------------------------------------------------------------------
+
+
+def script(*arguments, **kwargs):
+    command = [sys.executable, str(ROOT / "scripts/live.py"), *arguments]
+    return subprocess.run(command, capture_output=True, cwd=ROOT, timeout=120, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def of_file(pcm):
+    """The notes that the weights in the package find in the whole recording."""
+    loaded = checkpoint.load_model("AUTOREGRESSIVE")
+    return transcribe.transcribe(loaded.model, lambda: [pcm[1]], loaded.hparams)
+
+
+def test_stdin_faster_than_real_time_gives_the_notes_of_the_file(pcm, of_file, tmp_path):
+    result = script("--input=-", f"--output={tmp_path / 'out.mid'}", input=pcm[0])
+    assert result.returncode == 0, result.stderr.decode()
+    lines = [line.split() for line in result.stdout.decode().splitlines()]
+    begun = sorted((round(float(line[0]), 3), int(line[3])) for line in lines if line[1] == "on")
+    expected = sorted(zip(np.round(of_file.onset, 3).tolist(), of_file.pitch.tolist(), strict=True))
+    assert len(begun) == len(of_file) > 10
+    np.testing.assert_allclose(begun, expected, atol=2e-3)
+    written = notes.read_midi(tmp_path / "out.mid")
+    np.testing.assert_allclose(np.sort(written.onset), np.sort(of_file.onset), atol=2e-3)
+    assert b"p99" in result.stderr and b"latency 128 ms" in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
+def test_ctrl_c_writes_what_it_has(pcm, tmp_path):
+    path = tmp_path / "out.mid"
+    command = [sys.executable, str(ROOT / "scripts/live.py"), "--input=-", f"--output={path}"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    process.stdin.write(pcm[0])
+    process.stdin.flush()
+    assert process.stdout.readline()  # It has started, and waits for more when it has told all.
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and b"written" in errors and b"Traceback" not in errors
+    assert len(notes.read_midi(path)) > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--input=missing.wav"], "missing.wav: no such file"),
+        (["--input=-", "--load_id=nothing"], "no checkpoint for --load_id=nothing"),
+        (["--input=-", "--output=missing/out.mid"], "cannot be written"),
+        (["--input=-", "--format=f32le"], "no numbers|ends within a sample"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, words, tmp_path):
+    result = script(*arguments, input=b"\xff" * 4001)
+    errors = [line for line in result.stderr.decode().splitlines() if line.startswith("error: ")]
+    assert result.returncode == 1 and len(errors) == 1, result.stderr.decode()
+    assert any(word in errors[0] for word in words.split("|"))
+    assert "Traceback" not in result.stderr.decode()
+
+
+def test_without_its_library_the_microphone_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(PolyampError, match=r'pip install "polyamp\[live\]"'):
+        next(live.from_microphone())
+
+
+def test_messages_for_a_midi_port():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("live_script", ROOT / "scripts/live.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    on, off = streaming.NoteEvent(1.0, 61, 90), streaming.NoteEvent(2.5, 61, 0)
+    assert module._message(on) == mido.Message("note_on", note=61, velocity=90)
+    assert module._message(off) == mido.Message("note_off", note=61, velocity=0)
+    assert module._line(on).split() == ["1.000", "on", "C#4", "61", "velocity", "90"]
