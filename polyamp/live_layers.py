@@ -190,9 +190,14 @@ def _max_pool(frame: np.ndarray) -> np.ndarray:
 
 
 class RecurrenceStep:
-    """Of `polyamp.models.recurrence.StateRecurrence.free_run`: features of a frame to its states, velocities and times."""
+    """Of `polyamp.models.recurrence.StateRecurrence.free_run`: features of a frame to its states, velocities and times.
 
-    def __init__(self, layer: StateRecurrence):
+    Args:
+        layer: Whose weights, and boosts where none are given.
+        boosts: Added to the logits of the states, `[5]`.
+    """
+
+    def __init__(self, layer: StateRecurrence, boosts: np.ndarray | None = None):
         self._rows = NUM_PITCHES // layer.pitches_per_row
         self._feature_kernel, self._embedding = _array(layer.feature_kernel), _array(layer.embedding)
         self._context_kernel = _array(layer.context_kernel)
@@ -200,7 +205,7 @@ class RecurrenceStep:
             [_array(variable) for variable in of] for of in (layer.kernels, layer.recurrent_kernels, layer.biases)
         )
         self._head_kernel, self._head_bias = _array(layer.head_kernel), _array(layer.head_bias)
-        self._boosts, self._buckets = layer.boosts, layer.age_buckets
+        self._boosts, self._buckets = layer.boosts if boosts is None else boosts, layer.age_buckets
         self._steps_of_age = age_table(layer.age_buckets)
         self._table = self._embedding @ self._context_kernel if layer.per_pitch else None
         self._hidden = [np.zeros((self._rows, layer.units), np.float32) for _ in self._biases]

@@ -1,7 +1,7 @@
 """From audio to notes with any of the models, in windows of constant size: the one path that predict and evaluate share."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
@@ -76,18 +76,30 @@ def predict_states(model: keras.Model, blocks: Iterable[np.ndarray], hparams: Au
     Returns:
         "state" int32, "velocity" and "timing" float32, each `[1 + samples // hop_length, 88]`.
     """
-    acoustic, recurrent = _kept(model, autoregressive.acoustic_part), _kept(model, autoregressive.RecurrentPart)
-    acoustic.jit_compile = recurrent.jit_compile = hparams.jit_compile
-    core, _ = window_frames(hparams)
-    margin = hparams.margin_frames
+    recurrent = _kept(model, autoregressive.RecurrentPart)
+    recurrent.jit_compile = hparams.jit_compile
     carry = recurrent.initial_carry()
     parts: list[dict[str, np.ndarray]] = []
-    for window, kept in windows(blocks, core, margin, hparams.hop_length):
-        features = acoustic.predict_on_batch(window[np.newaxis])[:, margin : margin + kept]
+    for features in acoustic_features(model, blocks, hparams):
         answer = recurrent.predict_on_batch({"features": features, "carry": carry})
         carry = answer.pop("carry")
         parts.append({name: roll[0] for name, roll in answer.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def acoustic_features(model: keras.Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> Iterator[np.ndarray]:
+    """What an Autoregressive model's recurrence hears, window after window: `[1, time, ...]` each.
+
+    Args:
+        model: An Autoregressive model.
+        blocks: The audio, 16 kHz mono float32 [samples], in blocks of any length.
+        hparams: The model's.
+    """
+    acoustic = _kept(model, autoregressive.acoustic_part)
+    acoustic.jit_compile = hparams.jit_compile
+    core, margin = window_frames(hparams)[0], hparams.margin_frames
+    for window, kept in windows(blocks, core, margin, hparams.hop_length):
+        yield acoustic.predict_on_batch(window[np.newaxis])[:, margin : margin + kept]
 
 
 def predict_families(model: keras.Model, blocks: Iterable[np.ndarray], of: Notes, hparams: TimbreHParams) -> np.ndarray:

@@ -2,24 +2,28 @@
 
     python scripts/tune_thresholds.py --model_dir=runs --load_id=ID --examples_path='validation.tfrecord-*'
 
-Each example is transcribed to rolls once; only the decoder runs again. With --disturbed each counts a second time with room,
-equalisation, noise and gain (`polyamp.audio.augmentation`), so that settings suit recordings other than those trained on.
-Prints the settings as JSON for --hparams or scripts/export_weights.py, and the scores that they give.
+Each example is transcribed to rolls (for AUTOREGRESSIVE to features) once; only the decoder (the recurrence) runs again. With
+--disturbed each counts a second time with room, equalisation, noise and gain (`polyamp.audio.augmentation`), so that settings
+suit recordings other than those trained on. Prints the settings as JSON for --hparams or scripts/export_weights.py, and the
+scores that they give.
 """
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from polyamp.checkpoint import Loaded
     from polyamp.hparams import MelodicHParams
     from polyamp.notes import Notes
+
+    Decode = Callable[[Any], Notes]
 
 _MODEL_TYPE = flags.DEFINE_string("model_type", "MELODIC", "Which model.")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models.", required=True)
@@ -35,6 +39,11 @@ _CANDIDATES: dict[str, list[float]] = {
     "predict_offset_threshold": [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
     "active_onset_threshold": [0.0, 0.2, 0.3, 0.4],
     "min_note_ms": [0.0, 20.0, 35.0, 50.0],
+    "onset_bias_ms": [-8.0, -4.0, 0.0, 4.0, 8.0, 12.0, 16.0],
+}
+_CANDIDATES_OF_STATES: dict[str, list[float]] = {
+    "onset_boost": [-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0],
+    "offset_boost": [-1.0, -0.5, 0.0, 0.5, 1.0],
     "onset_bias_ms": [-8.0, -4.0, 0.0, 4.0, 8.0, 12.0, 16.0],
 }
 
@@ -55,8 +64,6 @@ def _tune() -> None:
     from polyamp import checkpoint, hparams
     from polyamp.audio import augmentation
     from polyamp.data import pipeline
-    from polyamp.predict import predict_rolls
-    from polyamp.transcribe import melodic_part
 
     loaded = checkpoint.load_model(_MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value)
     heavy = hparams.merge(loaded.hparams, {"augment_probability": 1.0})
@@ -64,19 +71,44 @@ def _tune() -> None:
     pieces = []
     for example in pipeline.whole_examples(_EXAMPLES_PATH.value):
         versions = [example.audio, augmentation.augment(example.audio, heavy, rng)] if _DISTURBED.value else [example.audio]
-        pieces += [(example.notes, predict_rolls(melodic_part(loaded.model), [audio], loaded.hparams)) for audio in versions]
+        pieces += [(example.notes, _heard(loaded, audio)) for audio in versions]
+    candidates = _CANDIDATES_OF_STATES if _MODEL_TYPE.value == "AUTOREGRESSIVE" else _CANDIDATES
     best = loaded.hparams
     best_scores = _scores(pieces, best)
     for number in range(_ROUNDS.value):
-        for name, values in _CANDIDATES.items():
+        for name, values in candidates.items():
             for value in values:
                 trial = hparams.merge(best, {name: value})
                 scores = _scores(pieces, trial)
                 if _merit(scores) > _merit(best_scores) + _LEAST_GAIN:
                     best, best_scores = trial, scores
             logging.info("round %d, %s = %g: %.4f", number + 1, name, getattr(best, name), _merit(best_scores))
-    print(json.dumps({name: getattr(best, name) for name in _CANDIDATES}))
+    print(json.dumps({name: getattr(best, name) for name in candidates}))
     print(json.dumps({name: round(value, 4) for name, value in best_scores.items() if name.endswith("f1")}))
+
+
+def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
+    """All that does not depend on the settings that are tried; gives the function from these to notes."""
+    import numpy as np
+
+    from polyamp import hparams, live_layers, notes, transcribe
+    from polyamp.models import autoregressive
+    from polyamp.models.recurrence import boosts
+    from polyamp.notes import states
+    from polyamp.predict import predict_rolls
+
+    if not isinstance(loaded.hparams, hparams.AutoregressiveHParams):
+        rolls = predict_rolls(transcribe.melodic_part(loaded.model), [audio], loaded.hparams)
+        return lambda settings: notes.from_rolls(rolls, settings)
+    features = np.concatenate(list(transcribe.acoustic_features(loaded.model, [audio], loaded.hparams)), axis=1)[0]
+    layer = autoregressive.network(loaded.model).get_layer("recurrence")
+
+    def decode(settings: Any) -> "Notes":
+        step = live_layers.RecurrenceStep(layer, boosts(settings.onset_boost, settings.offset_boost))
+        state, velocity, timing = (np.stack(rolls) for rolls in zip(*map(step, features), strict=True))
+        return states.to_notes(state, velocity, settings.frames_per_second, settings.onset_bias_ms, timing)
+
+    return decode
 
 
 def _merit(scores: dict[str, float]) -> float:
@@ -84,13 +116,11 @@ def _merit(scores: dict[str, float]) -> float:
     return scores["note_onset_f1"] + scores["note_offset_f1"]
 
 
-def _scores(pieces: "list[tuple[Notes, dict[str, np.ndarray]]]", settings: "MelodicHParams") -> dict[str, float]:
+def _scores(pieces: "list[tuple[Notes, Decode]]", settings: "MelodicHParams") -> dict[str, float]:
     """Mean note scores over the pieces."""
-    from polyamp import metrics, notes
+    from polyamp import metrics
 
-    return metrics.aggregate(
-        [metrics.note_metrics(reference, notes.from_rolls(rolls, settings)) for reference, rolls in pieces]
-    )
+    return metrics.aggregate([metrics.note_metrics(reference, decode(settings)) for reference, decode in pieces])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 """AUTOREGRESSIVE through the runner: trained, resumed, evaluated with the published names, predicted, streamed."""
 
 import csv
+import importlib.util
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,3 +155,14 @@ def test_boosts_may_be_changed_at_run_time_and_structure_may_not(trained, capsys
     assert scores["mean"]["note_onset_recall"] == 0
     assert evaluate(trained, "other", "--hparams={label_shift:0}") == 1
     assert "label_shift (-1 there, 0 here)" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_trains_on_the_jax_backend(folder, tmp_path):
+    flags = [f"--examples_path={folder / 'train.tfrecord'}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}"]
+    steps = ["--config=autoregressive_tiny", "--num_steps=4", "--checkpoint_interval=4", "--hparams={free_running_after:0}"]
+    command = [sys.executable, str(Path(__file__).parents[1] / "polyamp_runner.py"), TYPE, *flags, *steps]
+    result = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    # The weights are the same thing on every backend.
+    assert checkpoint.load_model("AUTOREGRESSIVE", tmp_path).step == 4

@@ -21,6 +21,11 @@ NUM_ANSWERS = NUM_STATES + 2  # Logits of the states, velocity, and time within 
 _PRIOR_LOGITS = (2.0, -2.0, 0.0, -2.0, -4.0, 0.0, 0.0)  # Where training starts: most cells are off.
 
 
+def boosts(onset_boost: float, offset_boost: float) -> np.ndarray:
+    """What is added to the logits of the five states before the likeliest is answered."""
+    return np.array([0.0, offset_boost, 0.0, onset_boost, onset_boost], np.float32)
+
+
 def age_table(buckets: int) -> np.ndarray:
     """For every age from 0 to `OLDEST` frames its step, `[OLDEST + 1]` int32."""
     return (np.searchsorted(AGE_STEPS[:buckets], np.arange(OLDEST + 1), side="right") - 1).astype(np.int32)
@@ -58,7 +63,7 @@ class StateRecurrence(keras.layers.Layer):
         self.age_buckets, self.per_pitch = age_buckets, per_pitch
         self.onset_boost, self.offset_boost = onset_boost, offset_boost
         self.pitches_per_row = 1 if per_pitch else constants.NUM_PITCHES
-        self.boosts = np.array([0.0, offset_boost, 0.0, onset_boost, onset_boost], np.float32)
+        self.boosts = boosts(onset_boost, offset_boost)
 
     def build(self, features_shape, *_):
         gates, columns = 4 * self.units, self.pitches_per_row
