@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import polyamp_runner
-from polyamp import notes
+from polyamp import notes, streaming
+from polyamp.audio import reading
 
 DATA = Path(__file__).parent / "data"
 RECORDING, REFERENCE = DATA / "handel_air.ogg", DATA / "handel_air_reference.mid"
@@ -52,3 +53,19 @@ def test_the_full_model_hears_that_a_piano_plays(tmp_path):
     found = notes.read_midi(tmp_path / "handel_air-polyamp.mid")
     assert len(found) > 40
     assert np.mean(found.program == 0) > 0.9
+
+
+@pytest.mark.parametrize("load_id", ["autoregressive_compact", "autoregressive_low_latency"])
+def test_the_autoregressive_models_find_the_notes_file_and_stream_alike(tmp_path, load_id):
+    command = ["polyamp", "--mode=predict", "--model_type=AUTOREGRESSIVE", f"--load_id={load_id}"]
+    assert polyamp_runner.main([*command, f"--audio_filename={RECORDING}", f"--output_dir={tmp_path}"]) == 0
+    found = notes.read_midi(tmp_path / "handel_air-polyamp.mid")
+    pairs = _intervals_and_pitches(notes.read_midi(REFERENCE)), _intervals_and_pitches(found)
+    assert mir_eval.transcription.precision_recall_f1_overlap(*pairs[0], *pairs[1], offset_ratio=None)[2] > 0.75
+
+    transcriber = streaming.StreamingTranscriber.load(load_id=load_id)
+    audio = reading.read(RECORDING)
+    events = [event for begin in range(0, len(audio), 1000) for event in transcriber.push(audio[begin : begin + 1000])]
+    streamed = streaming.to_notes(events + transcriber.finish())
+    assert len(streamed) == len(found)
+    np.testing.assert_allclose(np.sort(streamed.onset), np.sort(found.onset), atol=2e-3)
