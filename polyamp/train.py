@@ -242,13 +242,14 @@ def train(
         logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
         return checkpoint.numbered(directory)[-1]
     data = _batches(model, examples_path, nsynth_examples_path, is_nsynth, hparams, progress, num_steps, cache_dir)
+    interval = min(checkpoint_interval, num_steps)
     saver = callbacks.Saver(directory, model, optimizer, progress, hparams, keep_checkpoint_max, validation_paths)
     with callbacks.stop_on_signals(progress):
         trained.fit(
             data,
-            steps_per_epoch=checkpoint_interval,
-            epochs=progress.step // checkpoint_interval + math.ceil((num_steps - progress.step) / checkpoint_interval),
-            initial_epoch=progress.step // checkpoint_interval,
+            steps_per_epoch=interval,
+            epochs=progress.step // interval + math.ceil((num_steps - progress.step) / interval),
+            initial_epoch=progress.step // interval,
             shuffle=False,  # The batches come shuffled.
             callbacks=[callbacks.StepCounter(progress, num_steps), saver],
             verbose=1 if sys.stdout.isatty() else 2,  # A progress bar on a terminal, a line per interval in a log.

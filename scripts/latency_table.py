@@ -64,7 +64,8 @@ def _table() -> None:
     rows: list[dict[str, Any]] = []
     for variant in variants:
         rows.append(_row(variant, settings[variant]))
-        print(_markdown(rows) if len(rows) == 1 else _markdown(rows).splitlines()[-1], flush=True)
+        logging.info("%s", _markdown(rows).splitlines()[-1])
+    print(_markdown(rows))
     if _OUTPUT.value:
         text = io.StringIO()
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")

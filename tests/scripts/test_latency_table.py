@@ -1,0 +1,77 @@
+"""scripts/latency_table.py: trains what is missing, prints the published columns; and scripts/benchmark_live.py."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polyamp.data import records
+from polyamp.data.example import Example
+from polyamp.notes import Notes
+
+ROOT = Path(__file__).parents[2]
+SMALL = '{"model_complexity":2,"fc_size":8,"recurrent_units":8,"batch_size":1,"train_frames":32}'
+
+
+def run(script, *arguments):
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+@pytest.fixture
+def examples(tmp_path):
+    audio = np.random.default_rng(0).normal(0, 0.1, 40_000).astype(np.float32)
+    records.write(tmp_path / "x.tfrecord", [Example("x", audio, Notes.of([0.5], [1.0], [60], 80), (80, 80))])
+    return tmp_path / "x.tfrecord"
+
+
+def test_variants_are_trained_once_and_listed_with_their_latency(examples, tmp_path):
+    arguments = [
+        "--variants=1-3-1:1:1024:256,3-3-3:0:2048:512",
+        f"--model_dir={tmp_path}",
+        f"--test_examples_path={examples}",
+        f"--output={tmp_path / 'table.csv'}",
+        f"--hparams={SMALL}",
+        "--num_steps=1",
+    ]
+    first = run("latency_table.py", *arguments, f"--examples_path={examples}")
+    assert first.returncode == 0, first.stderr
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert [(row["kernels"], row["shift"], row["window"], row["hop"], float(row["latency_ms"])) for row in rows] == [
+        ("1-3-1", "1", "1024", "256", 32.0),
+        ("3-3-3", "0", "2048", "512", 160.0),
+    ]
+    assert all(
+        0 <= float(row[f"{kind}_{letter}"]) <= 1 for row in rows for kind in ("onset", "offset", "frame") for letter in "prf"
+    )
+    weights = tmp_path / "AUTOREGRESSIVE/1-3-1_1_1024_256/ckpt-00000001.npz"
+    written = weights.stat().st_mtime_ns
+    second = run("latency_table.py", *arguments, f"--examples_path={examples}")  # Nothing is left to train.
+    assert second.returncode == 0 and weights.stat().st_mtime_ns == written
+    assert second.stdout.count("\n") == 4 and first.stdout.endswith(second.stdout)
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        ("3-3-3:0:2048", "write KERNELS:SHIFT:WINDOW:HOP"),
+        ("3-2-3:0:2048:512", "must be odd"),
+        ("nothing", "no checkpoint for --load_id"),
+    ],
+)
+def test_mistakes_are_one_line(variant, words, examples, tmp_path):
+    result = run("latency_table.py", f"--variants={variant}", f"--model_dir={tmp_path}", f"--test_examples_path={examples}")
+    assert result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_benchmark_measures_both_kinds_of_step():
+    audio = ROOT / "tests/data/handel_air.ogg"
+    result = run("benchmark_live.py", "--presets=autoregressive_tiny", f"--audio_filename={audio}", "--seconds=2")
+    assert result.returncode == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()[1:]]
+    assert [line[1] for line in lines] == ["numpy", "keras"]
+    assert all(0 < float(line[6]) <= float(line[7]) for line in lines)  # Median and 99th percentile.
