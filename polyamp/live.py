@@ -75,9 +75,7 @@ def from_microphone(device: str | None = None) -> Iterator[np.ndarray]:
     try:
         import sounddevice
     except (ImportError, OSError) as error:
-        raise PolyampError(
-            f'the microphone needs sounddevice ({error}): pip install "polyamp[live]", and PortAudio.'
-        ) from error
+        raise PolyampError(f"the microphone needs sounddevice ({error}): pip install sounddevice, and PortAudio.") from error
     heard: queue.Queue[np.ndarray] = queue.Queue()
 
     def callback(data: np.ndarray, frames: int, times: Any, status: Any) -> None:

@@ -128,7 +128,7 @@ def _midi_port(name: str) -> Any:
         if name in names:
             return mido.open_output(name)
     except (ImportError, OSError) as error:
-        raise PolyampError(f'--midi_port needs python-rtmidi ({error}): pip install "polyamp[live]".') from error
+        raise PolyampError(f"--midi_port needs python-rtmidi ({error}): pip install python-rtmidi.") from error
     raise PolyampError(f"--midi_port={name}: no such MIDI output; there are: {', '.join(names) or 'none'}.")
 
 

@@ -190,7 +190,7 @@ def test_mistakes_are_one_line(arguments, words, tmp_path):
 
 def test_without_its_library_the_microphone_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(PolyampError, match=r'pip install "polyamp\[live\]"'):
+    with pytest.raises(PolyampError, match="pip install sounddevice"):
         next(live.from_microphone())
 
 

@@ -14,25 +14,26 @@ from polyamp import constants
 from polyamp.audio.log_frequency import NUM_BINS
 from polyamp.audio.spectrogram import make_spectrogram
 from polyamp.hparams import AutoregressiveHParams
-from polyamp.models import onsets_frames, pitch_shared, state_loss
+from polyamp.models import onsets_frames, pitch_shared
 from polyamp.models.layers import audio_input
 from polyamp.models.recurrence import StateRecurrence
+from polyamp.models.state_loss import StateLoss
 
 
 class AutoregressiveModel(keras.Model):
-    """A functional model whose loss depends on the contexts that its recurrence was given (see `state_loss`)."""
+    """A functional model whose loss depends on the contexts that its recurrence was given."""
 
-    velocity_weight = 0.0
-    timing_weight = 0.0
+    state_loss = StateLoss()
 
     def weigh(self, hparams: AutoregressiveHParams) -> "AutoregressiveModel":
         """Takes the weights of the parts of the loss; returns itself."""
-        self.velocity_weight, self.timing_weight = hparams.state_velocity_weight, hparams.state_time_weight
+        self.state_loss = StateLoss(hparams.state_velocity_weight, hparams.state_time_weight)
         return self
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss of `y_pred`, this model's outputs; `y` and `sample_weight` as `polyamp.data.state_batches` gives them."""
-        return state_loss.loss(y, y_pred, sample_weight["state"], self.velocity_weight, self.timing_weight)
+        weight = ops.broadcast_to(sample_weight["state"][..., None], ops.shape(y["velocity"]))
+        return self.state_loss(y, y_pred, weight)
 
 
 @keras.saving.register_keras_serializable(package="polyamp")

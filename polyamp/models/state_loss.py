@@ -35,28 +35,33 @@ def corrected(state: Any, context: Any) -> tuple[Any, Any]:
     return ops.cast(target, "int32"), ops.cast(is_late, "float32")
 
 
-def loss(truth: dict[str, Any], answer: dict[str, Any], weight: Any, velocity_weight: float, timing_weight: float) -> Any:
+@keras.saving.register_keras_serializable(package="polyamp")
+class StateLoss(keras.losses.Loss):
     """Cross-entropy of the states, and squared errors of velocities (at onsets) and times (at onsets and offsets).
 
-    Args:
-        truth: "state", "velocity" and "timing" `[batch, time, 88]`, as `polyamp.notes.states.to_states` gives them.
-        answer: "logits", "velocity", "timing" and "context" of the model.
-        weight: `[batch, time]`; 0 where there is nothing to learn.
-        velocity_weight: Of the velocities' errors, summed over the onsets.
-        timing_weight: Of the times' errors, summed over the onsets and offsets.
+    Targets "state", "velocity" and "timing" `[batch, time, 88]`, as `polyamp.notes.states.to_states` gives them; predictions
+    "logits", "velocity", "timing" and "context" of the model. The mean over the cells whose sample weight is not zero, so that
+    the errors count in relation to all cells, not to the few where something begins or ends.
 
-    Returns:
-        All in relation to the number of cells that count: a scalar.
+    Args:
+        velocity_weight: Of the velocities' errors.
+        timing_weight: Of the times' errors.
     """
-    target, late = corrected(truth["state"], answer["context"])
-    crossentropy = keras.losses.sparse_categorical_crossentropy(target, answer["logits"], from_logits=True)
-    begins = ops.cast(target >= ONSET, "float32")
-    ends = ops.cast((target == OFFSET) & (truth["state"] == OFFSET), "float32")
-    velocity_error = begins * ops.square(answer["velocity"] - truth["velocity"])
-    before = ops.pad(truth["timing"][:, :-1], [[0, 0], [1, 0], [0, 0]])
-    timing = ops.where(late > 0, before - 1.0, truth["timing"])
-    timing = ops.clip(timing, -1.5, 1.5)
-    timing_error = (begins + ends) * ops.square(answer["timing"] - timing)
-    cells = crossentropy + velocity_weight * velocity_error + timing_weight * timing_error
-    weight = ops.broadcast_to(weight[..., None], ops.shape(cells))
-    return ops.sum(cells * weight) / ops.maximum(ops.sum(weight), 1.0)
+
+    def __init__(self, velocity_weight: float = 4.0, timing_weight: float = 1.0, name: str = "state_loss", **kwargs):
+        super().__init__(name=name, reduction="mean_with_sample_weight", **kwargs)
+        self.velocity_weight, self.timing_weight = velocity_weight, timing_weight
+
+    def call(self, truth, answer):
+        target, late = corrected(truth["state"], answer["context"])
+        crossentropy = keras.losses.sparse_categorical_crossentropy(target, answer["logits"], from_logits=True)
+        begins = ops.cast(target >= ONSET, "float32")
+        ends = ops.cast((target == OFFSET) & (truth["state"] == OFFSET), "float32")
+        velocity_error = begins * ops.square(answer["velocity"] - truth["velocity"])
+        before = ops.pad(truth["timing"][:, :-1], [[0, 0], [1, 0], [0, 0]])
+        timing = ops.clip(ops.where(late > 0, before - 1.0, truth["timing"]), -1.5, 1.5)
+        timing_error = (begins + ends) * ops.square(answer["timing"] - timing)
+        return crossentropy + self.velocity_weight * velocity_error + self.timing_weight * timing_error
+
+    def get_config(self):
+        return {"velocity_weight": self.velocity_weight, "timing_weight": self.timing_weight, "name": self.name}

@@ -170,20 +170,20 @@ def test_the_loss_by_hand():
         "timing": np.array([[[9], [0.0], [9], [0.5]]], np.float32),
         "context": np.array([[[OFF], [OFF], [ONSET], [SUSTAIN]]], np.int32),
     }
-    weight = np.array([[1, 1, 1, 1]], np.float32)
+    loss, weight = state_loss.StateLoss(2.0, 3.0), np.ones((1, 4, 1), np.float32)
     log_softmax = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     crossentropy = -sum(log_softmax[0, t, 0, state[0, t, 0]] for t in range(4))
     expected = (crossentropy + 2 * (0.5 - 0.1) ** 2 + 3 * (0.25**2 + 1.0**2)) / 4
-    assert float(state_loss.loss(truth, answer, weight, 2.0, 3.0)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss(truth, answer, weight)) == pytest.approx(expected, rel=1e-5)
     # Missed: it may begin one frame late, a frame and a quarter after the truth's frame.
     answer["context"] = np.array([[[OFF], [OFF], [OFF], [OFF]]], np.int32)
     crossentropy = -sum(log_softmax[0, t, 0, of] for t, of in enumerate((OFF, ONSET, ONSET, OFF)))
     velocity = (0.5 - 0.1) ** 2 + (0.5 - 0.9) ** 2
     expected = (crossentropy + 2 * velocity + 3 * (0.25**2 + (0.25 - 1 - 9) ** 2)) / 4
-    assert float(state_loss.loss(truth, answer, weight, 2.0, 3.0)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss(truth, answer, weight)) == pytest.approx(expected, rel=1e-5)
     # Only frames that count.
-    one = np.array([[1, 0, 0, 0]], np.float32)
-    assert float(state_loss.loss(truth, answer, one, 2.0, 3.0)) == pytest.approx(-log_softmax[0, 0, 0, OFF], rel=1e-5)
+    one = np.array([[[1], [0], [0], [0]]], np.float32)
+    assert float(loss(truth, answer, one)) == pytest.approx(-log_softmax[0, 0, 0, OFF], rel=1e-5)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
