@@ -144,13 +144,7 @@ def test_predict_gives_the_notes_of_the_stream(trained):
 
 
 def test_boosts_may_be_changed_at_run_time_and_structure_may_not(trained, capsys):
-    evaluate = [
-        "--mode=eval",
-        "--load_id=a",
-        f"--examples_path={trained / 'test.tfrecord'}",
-        f"--output_dir={trained / 'other'}",
-    ]
-    assert run(trained, *evaluate, "--hparams={onset_boost:-20}") == 0
+    assert evaluate(trained, "other", "--hparams={onset_boost:-20}") == 0
     scores = json.loads(next((trained / "other").glob("*.json")).read_text())
     assert scores["mean"]["note_onset_recall"] == 0
     assert evaluate(trained, "other", "--hparams={label_shift:0}") == 1
