@@ -108,7 +108,7 @@ def assess_autoregressive(model: keras.Model, hparams: AutoregressiveHParams, ex
     """
     rolls = transcribe.predict_states(model, [example.audio], hparams)
     rate, reference = hparams.frames_per_second, example.begun
-    estimate = states.to_notes(rolls["state"], rolls["velocity"], rate, hparams.onset_bias_ms, rolls["timing"])
+    estimate = transcribe.notes_of_states(rolls, hparams)
     scores = metrics.note_metrics(reference, estimate) | metrics.note_frame_metrics(reference, estimate)
     truth = states.to_states(reference, len(rolls["state"]), rate)
     rounded = [states.to_notes(of["state"], of["velocity"], rate) for of in (truth, rolls)]

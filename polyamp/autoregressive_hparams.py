@@ -25,15 +25,11 @@ class AutoregressiveHParams(MelodicHParams):
     spec_windows: tuple[int, ...] = field((2048, 1024), 64, 65_536, structural=True)
     label_shift: int = field(0, -64, 64, structural=True)  # Frames by which the label is later than what the kernels centre on.
     acoustic_kernels: tuple[int, ...] = field((3, 3, 3), 1, 63, structural=True)  # Frames; one convolution of `conv_lstm` each.
-    model_complexity: int = field(
-        48, 1, 1024, structural=True
-    )  # Filters of its first two convolutions; the third has twice so many.
+    model_complexity: int = field(48, 1, 1024, structural=True)  # Filters of the first two; the third has twice so many.
     recurrent_units: int = field(768, 1, 8192, structural=True)
     recurrent_layers: int = field(2, 1, 8, structural=True)
     state_embedding: int = field(2, 1, 1024, structural=True)  # Dimensions that stand for a pitch's state in the frame before.
-    age_buckets: int = field(
-        1, 1, 16, structural=True
-    )  # Steps in which the model knows how long ago a pitch's onset was; 1: not.
+    age_buckets: int = field(1, 1, 16, structural=True)  # Steps of how long ago a pitch's onset was, as context; 1: none.
 
     # Scheduled sampling: batches whose context is what the model itself answered, run freely and without gradient. Their share
     # rises evenly from 0, after that part of the training, to what is said here at its end.

@@ -13,7 +13,7 @@ import numpy as np
 from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS, LogFrequencySpectrogram, compress, trimmed_filters
 from polyamp.audio.spectrogram import MelSpectrogram
 from polyamp.constants import NUM_PITCHES
-from polyamp.models.layers import IntervalDense
+from polyamp.models.layers import HarmonicStack, IntervalDense
 from polyamp.models.recurrence import OLDEST, StateRecurrence, age_table
 from polyamp.notes.states import NUM_STATES, OFF, ONSET
 
@@ -128,7 +128,7 @@ def _array(variable: Any) -> np.ndarray:
 def _pitch_shared(acoustic: keras.Model) -> list[Step]:
     """Of `polyamp.models.pitch_shared.trunk`."""
     names = [layer.name for layer in acoustic.layers]
-    steps: list[Step] = [_harmonics(acoustic.get_layer("harmonics").harmonics)]
+    steps: list[Step] = [_harmonics(acoustic.get_layer("harmonics"))]
     steps.append(Convolution(acoustic, "stem_conv", "stem_norm", pitch_bias="stem_pitch_bias"))
     for number in range(1, 1 + sum(name.endswith("_conv") and name.startswith("block") for name in names)):
         steps.append(Convolution(acoustic, f"block{number}_conv", f"block{number}_norm", residual=True))
@@ -137,10 +137,10 @@ def _pitch_shared(acoustic: keras.Model) -> list[Step]:
     return steps
 
 
-def _harmonics(harmonics: tuple[float, ...]) -> Step:
+def _harmonics(layer: HarmonicStack) -> Step:
     """Of `polyamp.models.layers.HarmonicStack`: `[294]` to `[88, 3 * harmonics]`."""
-    offsets = [int(round(12 * BINS_PER_SEMITONE * np.log2(harmonic))) for harmonic in harmonics]
-    bins = np.arange(NUM_PITCHES)[:, None, None] * BINS_PER_SEMITONE + np.array(offsets)[:, None] + np.arange(BINS_PER_SEMITONE)
+    lowest = np.arange(NUM_PITCHES)[:, None, None] * BINS_PER_SEMITONE
+    bins = lowest + np.array(layer.offsets)[:, None] + np.arange(BINS_PER_SEMITONE)
     index = np.where((bins >= 0) & (bins < NUM_BINS), bins, NUM_BINS).reshape(NUM_PITCHES, -1)
     padded = np.zeros(NUM_BINS + 1, np.float32)
 

@@ -1,7 +1,7 @@
 """From audio to notes with any of the models, in windows of constant size: the one path that predict and evaluate share."""
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -31,9 +31,7 @@ def transcribe(model: keras.Model, blocks: Blocks, hparams: MelodicHParams) -> N
         hparams: The model's.
     """
     if isinstance(hparams, AutoregressiveHParams):
-        rolls = predict_states(model, blocks(), hparams)
-        of_states = (rolls["state"], rolls["velocity"], hparams.frames_per_second)
-        return states.to_notes(*of_states, hparams.onset_bias_ms, rolls["timing"])
+        return notes_of_states(predict_states(model, blocks(), hparams), hparams)
     found = notes.from_rolls(predict_rolls(melodic_part(model), blocks(), hparams), hparams)
     if not isinstance(hparams, FullHParams):
         return found
@@ -85,6 +83,12 @@ def predict_states(model: keras.Model, blocks: Iterable[np.ndarray], hparams: Au
         carry = answer.pop("carry")
         parts.append({name: roll[0] for name, roll in answer.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def notes_of_states(rolls: Mapping[str, np.ndarray], hparams: AutoregressiveHParams) -> Notes:
+    """The notes that an Autoregressive model's answers mean; `rolls` as `predict_states` gives them."""
+    rate = hparams.frames_per_second
+    return states.to_notes(rolls["state"], rolls["velocity"], rate, hparams.onset_bias_ms, rolls["timing"])
 
 
 def acoustic_features(model: keras.Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> Iterator[np.ndarray]:

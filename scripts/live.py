@@ -98,12 +98,12 @@ def _blocks(hop: int) -> "Iterator[np.ndarray]":
     """The sound that --input names, at its speed."""
     from polyamp import live
 
-    if _INPUT.value != "-" and not _is_file(_INPUT.value):
-        return live.from_microphone(_INPUT.value.partition(":")[2] or None)
+    if _is_file(_INPUT.value):
+        return live.at_speed(live.from_file(_INPUT.value), 1.0 if _SPEED.value is None else _SPEED.value, hop)
     if _INPUT.value == "-":
         pcm = live.from_pcm(sys.stdin.buffer, _RATE.value, _FORMAT.value, _CHANNELS.value)
         return live.at_speed(pcm, _SPEED.value, hop) if _SPEED.value else pcm
-    return live.at_speed(live.from_file(_INPUT.value), 1.0 if _SPEED.value is None else _SPEED.value, hop)
+    return live.from_microphone(_INPUT.value.partition(":")[2] or None)
 
 
 def _line(event: "NoteEvent") -> str:

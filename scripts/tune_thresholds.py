@@ -94,7 +94,6 @@ def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
     from polyamp import hparams, live_layers, notes, transcribe
     from polyamp.models import autoregressive
     from polyamp.models.recurrence import boosts
-    from polyamp.notes import states
     from polyamp.predict import predict_rolls
 
     if not isinstance(loaded.hparams, hparams.AutoregressiveHParams):
@@ -105,8 +104,8 @@ def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
 
     def decode(settings: Any) -> "Notes":
         step = live_layers.RecurrenceStep(layer, boosts(settings.onset_boost, settings.offset_boost))
-        state, velocity, timing = (np.stack(rolls) for rolls in zip(*map(step, features), strict=True))
-        return states.to_notes(state, velocity, settings.frames_per_second, settings.onset_bias_ms, timing)
+        rolls = (np.stack(of_frames) for of_frames in zip(*map(step, features), strict=True))
+        return transcribe.notes_of_states(dict(zip(("state", "velocity", "timing"), rolls, strict=True)), settings)
 
     return decode
 

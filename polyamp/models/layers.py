@@ -19,9 +19,11 @@ class HarmonicStack(keras.layers.Layer):
     def __init__(self, harmonics: tuple[float, ...], **kwargs):
         super().__init__(trainable=False, **kwargs)
         self.harmonics = tuple(harmonics)
+        # Bins from a pitch's lowest to the same of each of its harmonics.
+        self.offsets = [int(round(12 * BINS_PER_SEMITONE * np.log2(harmonic))) for harmonic in self.harmonics]
 
     def call(self, spectrum):
-        offsets = [int(round(12 * BINS_PER_SEMITONE * np.log2(harmonic))) for harmonic in self.harmonics]
+        offsets = self.offsets
         below = max(0, -min(offsets))
         width = constants.NUM_PITCHES * BINS_PER_SEMITONE
         above = max(0, max(offsets) + width - NUM_BINS)

@@ -171,9 +171,18 @@ class StateRecurrence(keras.layers.Layer):
         Returns:
             "state" int32, "velocity" and "timing" float32, each `[batch, time, 88]`.
         """
+        answers = self._answers(top)
+        del answers["logits"]
+        return answers | {"state": self._by_pitch(states[..., None])[..., 0]}
+
+    def _answers(self, top):
+        """Of the last layer's outputs "logits" `[batch, time, 88, 5]`, "velocity" and "timing" `[batch, time, 88]`."""
         heads = self._by_pitch(self._heads(top))
-        found = {"state": self._by_pitch(states[..., None])[..., 0]}
-        return found | {"velocity": ops.sigmoid(heads[..., NUM_STATES]), "timing": heads[..., NUM_STATES + 1]}
+        return {
+            "logits": heads[..., :NUM_STATES],
+            "velocity": ops.sigmoid(heads[..., NUM_STATES]),
+            "timing": heads[..., NUM_STATES + 1],
+        }
 
     # --- Training ----------------------------------------------------------------------------------------------------
 
@@ -211,13 +220,7 @@ class StateRecurrence(keras.layers.Layer):
                 hidden = ops.matmul(hidden, self.kernels[number - 1]) + self.biases[number]
             by_example = ops.transpose(hidden, (1, 0, 2))  # [row, time, 4 * units], as Keras wants it.
             hidden = ops.transpose(self.over_time[number](by_example), (1, 0, 2))
-        heads = self._by_pitch(self._heads(hidden))
-        return {
-            "logits": heads[..., :NUM_STATES],
-            "velocity": ops.sigmoid(heads[..., NUM_STATES]),
-            "timing": heads[..., NUM_STATES + 1],
-            "context": self._by_pitch(states[..., None])[..., 0],
-        }
+        return self._answers(hidden) | {"context": self._by_pitch(states[..., None])[..., 0]}
 
     def _by_row(self, roll):
         """`[batch, time, 88]` to `[time, row, pitch of row]`."""
