@@ -4,8 +4,9 @@
     python scripts/create_tfrecords.py --dataset=slakh --input_dir=rendered --output_dir=tfrecords
 
 Each stem of a piece gets a SoundFont, a program, a loudness and a room of its own at random, as Slakh itself was made (Manilow
-et al. 2019); the choices depend on --seed, the file's name and the number of the variant only. A finished track is not rendered
-again. With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout:
+et al. 2019); --articulate, --alter and --double make stems differ more than SoundFonts do. The choices depend on --seed, the
+file's name and the number of the variant only. A finished track is not rendered again. With --single_notes in place of --midi
+it renders notes of single instruments, in NSynth's layout:
 
     python scripts/render_midi.py --single_notes=mallet,organ --output_dir=single
     python scripts/create_tfrecords.py --dataset=nsynth --input_dir=single --output_dir=single_tfrecords
@@ -15,23 +16,24 @@ import concurrent.futures
 import dataclasses
 import functools
 import glob
-import itertools
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mido
 import numpy as np
 import soundfile
 from absl import app, flags, logging
+
+if TYPE_CHECKING:
+    from polyamp.rendering.soundfonts import Sound
+    from polyamp.rendering.stems import Stem
 
 _MIDI = flags.DEFINE_string("midi", None, "MIDI files to render: files and globs, comma-separated.")
 _SINGLE_NOTES = flags.DEFINE_list("single_notes", [], "Families (such as mallet,organ) of which to render single notes.")
@@ -56,6 +58,15 @@ _TRANSPOSE = flags.DEFINE_integer(
 _GAIN_DB = flags.DEFINE_float("gain_db", 8.0, "Difference of a stem's loudness from the usual, at most.", lower_bound=0.0)
 _DRUMS = flags.DEFINE_float("drums", 0.7, "Share of the tracks in which drums stay.", lower_bound=0.0, upper_bound=1.0)
 _ROOM = flags.DEFINE_float("room", 0.5, "Share of the stems with FluidSynth's reverb.", lower_bound=0.0, upper_bound=1.0)
+_ARTICULATE = flags.DEFINE_float(
+    "articulate", 0.0, "Share of stems played short, repeated or held instead of as written.", lower_bound=0.0, upper_bound=1.0
+)
+_ALTER = flags.DEFINE_float(
+    "alter", 0.0, "Share of stems whose filter, attack, release, vibrato and tuning change.", lower_bound=0.0, upper_bound=1.0
+)
+_DOUBLE = flags.DEFINE_float(
+    "double", 0.0, "Share of stems that two presets of a family play in unison.", lower_bound=0.0, upper_bound=1.0
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all random choices.", lower_bound=0)
 _JOBS = flags.DEFINE_integer("jobs", os.cpu_count() or 1, "Tracks rendered at the same time.", lower_bound=1)
 _TIMEOUT = flags.DEFINE_float("timeout", 300.0, "Seconds after which FluidSynth counts as hung.", lower_bound=1.0)
@@ -65,33 +76,9 @@ _RENDER_RATE = 44_100  # Hz; lower, FluidSynth would alias.
 _STEM_DB = -26.0  # Power of the usual stem while it sounds.
 _NOTE_SECONDS, _HELD_SECONDS = 4.0, 3.0  # NSynth's.
 _ABLE = 0.95  # Share of its notes that the preset of a stem should be able to play.
-_SHORTEST = 0.05  # Seconds; notes that would be shorter at the end of an excerpt are left out.
 _DRUM_BANK = 128
-_KEY_RANGE = 43  # The generator of SoundFonts that says at which keys a zone plays.
 _NSYNTH_FOLDERS = {"train": "nsynth-train", "validation": "nsynth-valid", "test": "nsynth-test"}
 _ALL_SOUND_OFF = 120
-_KEPT_CONTROLLERS = (7, 11, 64)  # Volume, expression, sustain pedal.
-
-
-@dataclasses.dataclass(frozen=True)
-class Sound:
-    """One preset of a SoundFont, and the MIDI pitches at which it sounds."""
-
-    soundfont: Path
-    bank: int
-    program: int
-    keys: frozenset[int] = frozenset(range(128))
-
-
-@dataclasses.dataclass(frozen=True)
-class Stem:
-    """One instrument of a piece: rows of (onset, offset, pitch, velocity) and of (time, controller, value), in seconds."""
-
-    name: str
-    program: int
-    is_drum: bool
-    notes: list[tuple[float, float, int, int]]
-    controls: list[tuple[float, int, int]]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -104,12 +91,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _run() -> None:
     from polyamp.errors import PolyampError
+    from polyamp.rendering import soundfonts
 
     if bool(_MIDI.value) == bool(_SINGLE_NOTES.value):
         raise PolyampError("give --midi or --single_notes, one of them.")
     if shutil.which("fluidsynth") is None:
         raise PolyampError("the program fluidsynth is not installed; on Debian: apt-get install fluidsynth fluid-soundfont-gm.")
-    sounds = [sound for path in _soundfonts() for sound in read_presets(path)]
+    sounds = [sound for path in _soundfonts() for sound in soundfonts.read_presets(path)]
     try:
         Path(_OUTPUT_DIR.value).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,63 +124,7 @@ def _soundfonts() -> list[Path]:
     return found or installed
 
 
-def read_presets(path: Path) -> list[Sound]:
-    """The presets of a SoundFont (2 or 3), in the order of bank and program.
-
-    Raises:
-        PolyampError: The file is no SoundFont.
-    """
-    from polyamp.errors import PolyampError
-
-    try:
-        data = path.read_bytes()
-        at = data.rindex(b"phdr")  # After all samples; the other tables follow.
-        tables: dict[str, bytes] = {}
-        while len(tables) < 9:
-            name, size = struct.unpack_from("<4sI", data, at)
-            tables[name.decode("ascii")] = data[at + 8 : at + 8 + size]
-            at += 8 + size + size % 2
-        headers = list(struct.iter_unpack("<20sHHHIII", tables["phdr"]))
-        instruments = _zones(
-            [bag for _, bag in struct.iter_unpack("<20sH", tables["inst"])], tables["ibag"], tables["igen"], 53
-        )
-        presets = _zones([header[3] for header in headers], tables["pbag"], tables["pgen"], 41)
-        found = []
-        for (_, program, bank, *_), zones in zip(headers[:-1], presets, strict=True):
-            keys = frozenset(k for index, outer in zones for _, inner in instruments[index] for k in outer if k in inner)
-            found.append(Sound(path, bank, program, keys))
-    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
-        raise PolyampError(f"{path}: is no SoundFont that can be read.") from error
-    return sorted((sound for sound in found if sound.keys), key=lambda sound: (sound.bank, sound.program))
-
-
-def _zones(first: Sequence[int], bags: bytes, generators: bytes, link: int) -> list[list[tuple[int, range]]]:
-    """The zones of each preset or instrument: what they play, and at which keys.
-
-    Args:
-        first: Number of the first zone of each, and of the one after the last.
-        bags: For each zone where its generators begin.
-        generators: All of them.
-        link: The generator that says which instrument (41) or sample (53) a zone plays; without it, a first zone gives
-            defaults to the others.
-    """
-    all_generators = list(struct.iter_unpack("<HBB", generators))
-    begins = [begin for begin, _ in struct.iter_unpack("<HH", bags)]
-    owners = []
-    for start, end in itertools.pairwise(first):
-        zones, default = [], (0, 127)
-        for zone in range(start, end):
-            held = {number: (low, high) for number, low, high in all_generators[begins[zone] : begins[zone + 1]]}
-            low, high = held.get(_KEY_RANGE, default)
-            if link in held:
-                zones.append((held[link][0] + 256 * held[link][1], range(low, high + 1)))
-            elif zone == start:
-                default = (low, high)
-        owners.append(zones)
-    return owners
-
-
-def choose_sound(stem: Stem, sounds: Sequence[Sound], rng: np.random.Generator) -> Sound | None:
+def choose_sound(stem: "Stem", sounds: "Sequence[Sound]", rng: np.random.Generator) -> "Sound | None":
     """A preset for a stem: first a SoundFont that has a suitable one, each as likely as the other, then one of its presets.
 
     Suitable is one of the stem's program, or of its family if there is none or by chance; if possible one that can play nearly
@@ -223,7 +155,7 @@ def choose_sound(stem: Stem, sounds: Sequence[Sound], rng: np.random.Generator) 
     return presets[rng.integers(len(presets))]
 
 
-def _render_pieces(patterns: str, sounds: Sequence[Sound]) -> None:
+def _render_pieces(patterns: str, sounds: "Sequence[Sound]") -> None:
     from polyamp.errors import PolyampError
 
     paths: list[Path] = []
@@ -260,37 +192,38 @@ def _do_all(tasks: Sequence[tuple[Any, ...]], do: Callable[..., object], unit: s
         raise PolyampError(f"{failures} of {len(tasks)} could not be rendered; the others are in {_OUTPUT_DIR.value}.")
 
 
-def _render_track(path: Path, variant: int, folder: Path, sounds: Sequence[Sound]) -> None:
+def _render_track(path: Path, variant: int, folder: Path, sounds: "Sequence[Sound]") -> None:
     """One track, under its name only when it is complete."""
     from polyamp.errors import PolyampError
+    from polyamp.rendering import stems
 
     if _is_finished(folder, path):
         return
     rng = np.random.default_rng([_SEED.value, zlib.crc32(path.name.encode()), variant])
-    everything = stems = read_stems(path)
+    everything = chosen = stems.read_stems(path)
     if rng.random() >= _DRUMS.value:
-        stems = [stem for stem in stems if not stem.is_drum]
-        if everything and not stems:
+        chosen = [stem for stem in chosen if not stem.is_drum]
+        if everything and not chosen:
             raise PolyampError(f"{path}: holds nothing but drums, and --drums left them out this time.")
-    stems = _transposed(_excerpt(stems, _EXCERPT.value, rng), int(rng.integers(-_TRANSPOSE.value, _TRANSPOSE.value + 1)))
+    chosen = stems.excerpt(chosen, _EXCERPT.value, rng)
+    chosen = stems.transposed(chosen, int(rng.integers(-_TRANSPOSE.value, _TRANSPOSE.value + 1)))
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         (unfinished / "MIDI").mkdir(parents=True)
         parts: list[np.ndarray] = []
         described: dict[str, dict[str, Any]] = {}
-        for stem in stems:
+        for stem in chosen:
             sound = choose_sound(stem, sounds, rng)
+            stem = _varied(stem, rng)
             name = f"S{len(described):02d}"
             # What the preset cannot play must not be in the labels.
             stem = dataclasses.replace(stem, notes=[note for note in stem.notes if sound and note[2] in sound.keys])
             if sound is None or not stem.notes:
                 continue
-            write_stem(stem, sound, unfinished / "MIDI" / f"{name}.mid")
-            room = bool(rng.random() < _ROOM.value)
-            part = run_fluidsynth(
-                unfinished / "MIDI" / f"{name}.mid", sound.soundfont, room, f"{path}, stem {stem.name or name}"
-            )
+            part = _play(stem, sound, unfinished / "MIDI" / f"{name}.mid", path, rng)
+            if not stem.is_drum and rng.random() < _DOUBLE.value:
+                part = _doubled(part, stem, sound, sounds, path, rng)
             parts.append(_at_level(part, _STEM_DB + rng.uniform(-_GAIN_DB.value, _GAIN_DB.value)))
             described[name] = {"program": sound.program, "is_drum": stem.is_drum, "sound": sound}
         if not parts:
@@ -305,6 +238,45 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: Sequence[Sound
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _varied(stem: "Stem", rng: np.random.Generator) -> "Stem":
+    """The stem played otherwise and sounding otherwise, as often as the flags say; drums as they are."""
+    from polyamp.rendering import stems
+
+    if stem.is_drum:
+        return stem
+    if rng.random() < _ARTICULATE.value:
+        stem = stems.articulated(stem, rng)
+    return stems.altered(stem, rng) if rng.random() < _ALTER.value else stem
+
+
+def _play(stem: "Stem", sound: "Sound", midi: Path, source: Path, rng: np.random.Generator) -> np.ndarray:
+    """What a stem sounds like with that preset, float32 [samples]; its notes are written to `midi`."""
+    from polyamp.rendering import stems
+
+    stems.write_stem(stem, sound, midi)
+    room = bool(rng.random() < _ROOM.value)
+    return run_fluidsynth(midi, sound.soundfont, room, f"{source}, stem {stem.name or midi.stem}")
+
+
+def _doubled(
+    part: np.ndarray, stem: "Stem", sound: "Sound", sounds: "Sequence[Sound]", source: Path, rng: np.random.Generator
+) -> np.ndarray:
+    """The part with another preset of the same family, equally loud, in unison."""
+    from polyamp import constants
+
+    family = constants.PROGRAM_FAMILY[sound.program]
+    others = [other for other in sounds if other.program < 128 and constants.PROGRAM_FAMILY[other.program] == family]
+    others = [other for other in others if other.bank != _DRUM_BANK and all(note[2] in other.keys for note in stem.notes)]
+    if not others:
+        return part
+    with tempfile.TemporaryDirectory() as folder:
+        second = _play(stem, others[rng.integers(len(others))], Path(folder) / "double.mid", source, rng)
+    mix = np.zeros(max(len(part), len(second)), np.float32)
+    for samples in (part, second):
+        mix[: len(samples)] += _at_level(samples, _STEM_DB)
+    return mix
 
 
 def _is_finished(folder: Path, path: Path) -> bool:
@@ -325,94 +297,6 @@ def _metadata(path: Path, described: dict[str, dict[str, Any]]) -> str:
         lines += [f"    plugin_name: {json.dumps(stem['sound'].soundfont.name)}"]
         lines += [f"    program_num: {128 if stem['is_drum'] else stem['program']}"]
     return "\n".join(lines) + "\n"
-
-
-def read_stems(path: Path) -> list[Stem]:
-    """The instruments of a MIDI file; `PolyampError` if it cannot be read."""
-    import pretty_midi
-
-    from polyamp.errors import PolyampError
-
-    try:
-        midi = pretty_midi.PrettyMIDI(str(path))
-    except Exception as error:  # pretty_midi and mido raise whatever comes up.
-        raise PolyampError(f"{path}: is not a usable MIDI file ({error}).") from error
-    stems = []
-    for instrument in midi.instruments:
-        rows = [(note.start, note.end, note.pitch, note.velocity) for note in instrument.notes]
-        controls = [(c.time, c.number, c.value) for c in instrument.control_changes if c.number in _KEPT_CONTROLLERS]
-        if rows:
-            stems.append(Stem(instrument.name, instrument.program, instrument.is_drum, sorted(rows), sorted(controls)))
-    return stems
-
-
-def _excerpt(stems: list[Stem], seconds: float, rng: np.random.Generator) -> list[Stem]:
-    """The notes that begin in a random stretch of that length, moved to its start; all for 0 seconds.
-
-    Silence before the first note is cut to a second: some recorded performances begin after half an hour of it.
-    """
-    onsets = [note[0] for stem in stems for note in stem.notes]
-    if not onsets:
-        return stems
-    first = max(0.0, min(onsets) - 1.0)
-    end = max(note[1] for stem in stems for note in stem.notes)
-    if not 0 < seconds < end - first:
-        if first == 0.0:
-            return stems
-        start, seconds = first, end - first + 2 * _SHORTEST
-    else:
-        start = rng.uniform(first, end - seconds)
-        if not any(start <= onset < start + seconds - _SHORTEST for onset in onsets):  # In a long pause.
-            start = min((onset for onset in onsets if onset >= start), default=max(onsets))
-    cut = []
-    for stem in stems:
-        rows = [
-            (on - start, min(off - start, seconds), pitch, velocity)
-            for on, off, pitch, velocity in stem.notes
-            if start <= on < start + seconds - _SHORTEST
-        ]
-        controls = [(max(0.0, t - start), number, value) for t, number, value in stem.controls if t < start + seconds]
-        # Of the controllers before the stretch only their last values count.
-        last = {number: (0.0, number, value) for t, number, value in controls if t == 0.0}
-        controls = [*last.values(), *(control for control in controls if control[0] > 0.0), (seconds, 64, 0)]
-        if rows:
-            cut.append(dataclasses.replace(stem, notes=rows, controls=controls))
-    return cut
-
-
-def _transposed(stems: list[Stem], semitones: int) -> list[Stem]:
-    return [
-        stem
-        if stem.is_drum
-        else dataclasses.replace(
-            stem, notes=[(on, off, pitch + semitones, v) for on, off, pitch, v in stem.notes if 0 <= pitch + semitones <= 127]
-        )
-        for stem in stems
-    ]
-
-
-def write_stem(stem: Stem, sound: Sound, path: Path) -> None:
-    """A MIDI file of one stem, played with that preset."""
-    rate = 2 * 480  # Ticks per second at the default tempo of 120.
-    channel = 9 if stem.is_drum else 0
-    events: list[tuple[float, int, mido.Message]] = []
-    for on, off, pitch, velocity in stem.notes:
-        events.append((on, 2, mido.Message("note_on", channel=channel, note=pitch, velocity=velocity)))
-        events.append((max(off, on + 0.002), 1, mido.Message("note_off", channel=channel, note=pitch)))
-    for time, number, value in stem.controls:
-        events.append((time, 0, mido.Message("control_change", channel=channel, control=number, value=value)))
-    track = mido.MidiTrack()
-    if not stem.is_drum:
-        track.append(mido.Message("control_change", channel=channel, control=0, value=min(sound.bank, 127)))
-    track.append(mido.Message("program_change", channel=channel, program=sound.program))
-    now = 0
-    for time, _, message in sorted(events, key=lambda event: event[:2]):
-        tick = round(time * rate)
-        track.append(message.copy(time=max(0, tick - now)))
-        now = max(now, tick)
-    midi = mido.MidiFile(type=1, ticks_per_beat=480)
-    midi.tracks.append(track)
-    midi.save(str(path))
 
 
 def run_fluidsynth(midi: Path, soundfont: Path, room: bool, name: str) -> np.ndarray:
@@ -462,7 +346,7 @@ def _at_level(samples: np.ndarray, decibels: float) -> np.ndarray:
     return samples * np.float32(10 ** (decibels / 20) / np.sqrt(sounding.mean()))
 
 
-def _render_single_notes(sounds: Sequence[Sound]) -> None:
+def _render_single_notes(sounds: "Sequence[Sound]") -> None:
     from polyamp import constants
     from polyamp.atomic import write_text
     from polyamp.errors import PolyampError
@@ -492,9 +376,10 @@ def _render_single_notes(sounds: Sequence[Sound]) -> None:
         write_text(folder / "examples.json", json.dumps(dict(sorted(entries.items())), indent=1))
 
 
-def _render_notes_of(sound: Sound, instrument: str, folder: Path) -> dict[str, Any]:
+def _render_notes_of(sound: "Sound", instrument: str, folder: Path) -> dict[str, Any]:
     """Some notes of one preset, all in one run of FluidSynth; what examples.json says of them."""
     from polyamp import constants
+    from polyamp.rendering import stems
 
     rng = np.random.default_rng([_SEED.value, zlib.crc32(instrument.encode())])
     family = constants.PROGRAM_FAMILY[sound.program]
@@ -508,7 +393,7 @@ def _render_notes_of(sound: Sound, instrument: str, folder: Path) -> dict[str, A
         midi = Path(temporary) / "notes.mid"
         # Some presets sound on for longer than the pause between two notes.
         silence = [(on - 0.01, _ALL_SOUND_OFF, 0) for on, *_ in rows[1:]]
-        write_stem(Stem(instrument, sound.program, False, rows, silence), sound, midi)
+        stems.write_stem(stems.Stem(instrument, sound.program, False, rows, silence), sound, midi)
         samples = run_fluidsynth(midi, sound.soundfont, room=False, name=instrument)
     entries = {}
     for on, _, pitch, velocity in rows:

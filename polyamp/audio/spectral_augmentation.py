@@ -1,4 +1,4 @@
-"""Augmentation of log-frequency spectrograms, for training from cached ones: gain, equalisation, room, noise, transposition.
+"""Augmentation of log-frequency spectrograms, for training from cached ones: gain, detuning, equalisation, room, noise.
 
 The same disturbances as in `polyamp.audio.augmentation`, applied to power per bin; numpy only.
 """
@@ -25,23 +25,25 @@ def augment(spectrum: np.ndarray, hparams: MelodicHParams, rng: np.random.Genera
     if rng.random() >= hparams.augment_probability:
         return compress(power).astype(np.float32), 0
     semitones = int(rng.integers(-hparams.augment_transpose_semitones, hparams.augment_transpose_semitones + 1))
-    power = _transpose(power, semitones * BINS_PER_SEMITONE)
+    detuning = rng.uniform(-1, 1) * hparams.augment_pitch_semitones
+    power = _shift(power, (semitones + detuning) * BINS_PER_SEMITONE)
     power = power * _equalizer(power.shape[1], hparams.augment_eq_db, rng)
     power = _room(power, hparams, rng)
     power = power + _noise(power.shape, hparams.augment_noise, rng)
     return compress(power).astype(np.float32), semitones
 
 
-def _transpose(power: np.ndarray, bins: int) -> np.ndarray:
-    """Shifts the spectrum up (`bins` > 0) or down; what comes in at the edge is silence."""
-    if bins == 0:
-        return power
-    shifted = np.zeros_like(power)
-    if bins > 0:
-        shifted[:, bins:] = power[:, :-bins]
-    else:
-        shifted[:, :bins] = power[:, -bins:]
-    return shifted
+def _shift(power: np.ndarray, bins: float) -> np.ndarray:
+    """Shifts the spectrum up (`bins` > 0) or down, between bins by interpolation; what comes in at the edge is silence."""
+    position = np.arange(power.shape[1]) - bins
+    below = np.floor(position).astype(int)
+    padded = np.pad(power, ((0, 0), (1, 1)))
+
+    def at(index: np.ndarray) -> np.ndarray:
+        return padded[:, np.clip(index, -1, power.shape[1]) + 1]
+
+    share = position - below
+    return (1.0 - share) * at(below) + share * at(below + 1)
 
 
 def _equalizer(num_bins: int, most_db: float, rng: np.random.Generator) -> np.ndarray:

@@ -14,6 +14,7 @@ OFF = {
     "augment_noise": 0,
     "augment_gain_db": 0,
     "augment_transpose_semitones": 0,
+    "augment_pitch_semitones": 0,
 }
 
 
@@ -90,6 +91,20 @@ def test_transposition_moves_three_bins_a_semitone_and_reports_it(spectrum):
         seen.add(semitones)
         np.testing.assert_allclose(changed[:, 150 + 3 * semitones], spectrum[:, 150], atol=1e-5)
     assert seen == {-2, -1, 0, 1, 2}
+
+
+def test_detuning_moves_power_between_neighbouring_bins_and_keeps_its_sum_and_the_labels(spectrum):
+    moved = []
+    for seed in range(40):
+        changed, semitones = spectral_augmentation.augment(
+            spectrum, settings(augment_pitch_semitones=0.2), np.random.default_rng(seed)
+        )
+        power = expand(changed)[30]
+        assert semitones == 0
+        assert power.sum() == pytest.approx(1e-3, rel=1e-3)
+        moved.append(power @ np.arange(294) / power.sum() - 150)  # Bins, a third of a semitone each.
+    assert 0.3 < np.max(np.abs(moved)) <= 0.6
+    assert min(moved) < 0 < max(moved)
 
 
 def test_the_same_seed_gives_the_same_result(spectrum):

@@ -19,6 +19,7 @@ import yaml
 from polyamp import constants
 from polyamp.data import note_files, sources
 from polyamp.errors import PolyampError
+from polyamp.rendering import soundfonts, stems
 
 Row = tuple[float, float, int, int]  # Onset, offset, pitch, velocity.
 SOUNDS = [(0, 0), (0, 4), (0, 33), (0, 39), (8, 0), (0, 73), (128, 0)]  # Bank and program.
@@ -134,9 +135,8 @@ def test_excerpts_are_moved_to_the_start_with_the_state_of_pedal_and_volume(rend
         (0, False, rows),
         controls=((7, 90, 0.0), (64, 0, 98.0), (64, 127, 99.0), (1, 5, 99.0), (64, 0, 500.0)),
     )
-    script = render()
     for seed in range(5):
-        (stem,) = script._excerpt(script.read_stems(tmp_path / "a.mid"), 10.0, np.random.default_rng(seed))
+        (stem,) = stems.excerpt(stems.read_stems(tmp_path / "a.mid"), 10.0, np.random.default_rng(seed))
         assert 36 <= len(stem.notes) <= 40
         assert min(stem.notes)[0] >= 0 and max(off for _, off, *_ in stem.notes) <= 10.0
         np.testing.assert_allclose(np.diff([on for on, *_ in stem.notes]), 0.25, atol=2e-3)
@@ -145,35 +145,31 @@ def test_excerpts_are_moved_to_the_start_with_the_state_of_pedal_and_volume(rend
 
 def test_long_silence_does_not_make_an_excerpt_empty(render: Callable, tmp_path: Path):
     late = [(1700.0 + i, 1700.5 + i, 60, 64) for i in range(30)]
-    script = render()
     for rows in (late, [(0.0, 0.5, 60, 64), *late], [(0.0, 900.0, 60, 64)]):  # Before, between, after the notes.
         _midi(tmp_path / "a.mid", (0, False, rows))
-        stems = script.read_stems(tmp_path / "a.mid")
+        read = stems.read_stems(tmp_path / "a.mid")
         for seed in range(20):
-            (stem,) = script._excerpt(stems, 10.0, np.random.default_rng(seed))
+            (stem,) = stems.excerpt(read, 10.0, np.random.default_rng(seed))
             assert stem.notes and 0 <= stem.notes[0][0] < 10
     _midi(tmp_path / "a.mid", (0, False, late))
-    (whole,) = script._excerpt(script.read_stems(tmp_path / "a.mid"), 0.0, np.random.default_rng(0))
+    (whole,) = stems.excerpt(stems.read_stems(tmp_path / "a.mid"), 0.0, np.random.default_rng(0))
     assert len(whole.notes) == 30 and whole.notes[0][:2] == pytest.approx((1.0, 1.5), abs=2e-3)
 
 
 def test_transposition_leaves_drums_alone_and_drops_what_leaves_the_range(render: Callable):
-    script = render()
     rows = [(0.0, 1.0, 60, 64), (1.0, 2.0, 126, 64)]
-    stems = [script.Stem("", 0, is_drum, rows, []) for is_drum in (False, True)]
-    melodic, drums = script._transposed(stems, 3)
+    melodic, drums = stems.transposed([stems.Stem("", 0, is_drum, rows, []) for is_drum in (False, True)], 3)
     assert [pitch for *_, pitch, _ in melodic.notes] == [63]
     assert drums.notes == rows
 
 
 def test_sounds_are_chosen_by_program_or_family_and_each_soundfont_is_as_likely(render: Callable, tmp_path: Path):
     fonts = {"a": [(0, 33)] * 1 + [(0, 34)] * 9, "b": [(0, 33)], "c": [(0, 0)], "d": [(128, 0)]}
-    script = render()
-    sounds = [sound for name, rows in fonts.items() for sound in script.read_presets(_soundfont(tmp_path / name, rows))]
+    sounds = [sound for name, rows in fonts.items() for sound in soundfonts.read_presets(_soundfont(tmp_path / name, rows))]
 
     def choices(program: int = 33, is_drum: bool = False, **settings: float) -> collections.Counter[tuple[str, int]]:
         script = render(**settings)
-        stem = script.Stem("", program, is_drum, [], [])
+        stem = stems.Stem("", program, is_drum, [], [])
         rng = np.random.default_rng(0)
         chosen = [script.choose_sound(stem, sounds, rng) for _ in range(300)]
         return collections.Counter((one.soundfont.name, one.program) if one else ("none", -1) for one in chosen)
@@ -193,15 +189,15 @@ def test_notes_that_a_preset_cannot_play_are_not_in_the_labels(render: Callable,
     narrow = _soundfont(tmp_path / "narrow.sf2", [(0, 33)], keys=(20, 42))
     wide = _soundfont(tmp_path / "wide.sf2", [(0, 33)], keys=(40, 127))
     script = render()
-    (sound,) = script.read_presets(narrow)
+    (sound,) = soundfonts.read_presets(narrow)
     assert sound.keys == set(range(20, 43))
-    assert script.read_presets(wide)[0].keys == set(range(40, 121))  # The preset itself ends at 120.
+    assert soundfonts.read_presets(wide)[0].keys == set(range(40, 121))  # The preset itself ends at 120.
     _midi(tmp_path / "a.mid", BASS, PIANO)  # Of the bass 40 and 43, and no piano.
     assert _run(render(midi=tmp_path / "a.mid", soundfonts=narrow, output_dir=tmp_path / "narrow")) == 0
     _, notes = sources.load(sources.find("slakh", tmp_path / "narrow")[0])
     assert notes.pitch.tolist() == [40]
-    both = script.read_presets(narrow) + script.read_presets(wide)
-    (bass,) = script.read_stems(_midi(tmp_path / "b.mid", BASS))
+    both = soundfonts.read_presets(narrow) + soundfonts.read_presets(wide)
+    (bass,) = stems.read_stems(_midi(tmp_path / "b.mid", BASS))
     assert {script.choose_sound(bass, both, np.random.default_rng(seed)).soundfont for seed in range(20)} == {wide}
 
 
@@ -235,6 +231,24 @@ def test_a_failure_is_a_line_leaves_nothing_half_written_and_the_others_are_done
     assert [path.name for path in (tmp_path / "out" / "train").iterdir()] == ["Track00002"]
     assert "the bass cannot be rendered" in caplog.text and "c.mid: is not a usable MIDI file" in caplog.text
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: 2 of 3 could not be rendered")
+
+
+def test_a_doubled_stem_sounds_with_two_presets_and_is_labelled_once(render: Callable, tmp_path: Path):
+    _midi(tmp_path / "a.mid", BASS)
+    font = _soundfont(tmp_path / "two.sf2", [(0, 33), (1, 34)])
+    script = render(midi=tmp_path / "a.mid", soundfonts=font, double=1)
+    played = []
+
+    def listen(midi: Path, *others: Any) -> np.ndarray:
+        read = pretty_midi.PrettyMIDI(str(midi)).instruments[0]
+        played.append((read.program, [(note.start, note.pitch) for note in read.notes]))
+        return _synthesise(midi, *others)
+
+    script.run_fluidsynth = listen
+    assert _run(script) == 0
+    (_, first), (_, second) = played
+    assert first == second and {program for program, _ in played} <= {33, 34}
+    assert len(list((tmp_path / "out" / "train" / "Track00001" / "MIDI").iterdir())) == 1
 
 
 def test_a_hanging_fluidsynth_is_stopped(
@@ -342,11 +356,10 @@ def test_fluidsynth_plays_tracks_where_their_notes_are(load: Callable, tmp_path:
 
 
 def test_stems_are_written_as_they_sound(render: Callable, tmp_path: Path):
-    script = render()
     rows = [(0.0, 0.5, 60, 64), (0.5, 1.0, 60, 65), (0.25, 0.25, 62, 1)]  # A repeated note, one of no length.
-    stem = script.Stem("", 5, False, rows, [(0.75, 64, 127)])
+    stem = stems.Stem("", 5, False, rows, [(0.75, 64, 127)])
     for is_drum in (False, True):
-        script.write_stem(dataclasses.replace(stem, is_drum=is_drum), script.Sound(Path("x"), 0, 5), tmp_path / "s.mid")
+        stems.write_stem(dataclasses.replace(stem, is_drum=is_drum), soundfonts.Sound(Path("x"), 0, 5), tmp_path / "s.mid")
         (read,) = pretty_midi.PrettyMIDI(str(tmp_path / "s.mid")).instruments
         assert read.is_drum == is_drum and (read.program == 5 or is_drum)
         found = sorted((note.start, note.end, note.pitch, note.velocity) for note in read.notes)
