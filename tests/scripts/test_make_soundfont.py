@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from polyamp.rendering import soundfonts, stems
+
 RECORD_SIZES = {"phdr": 38, "pbag": 4, "pmod": 10, "pgen": 4, "inst": 22, "ibag": 4, "imod": 10, "igen": 4, "shdr": 46}
 ROOT_KEY, KEY_RANGE, VELOCITY_RANGE, RELEASE, SAMPLE_ID = 58, 43, 44, 38, 53  # SoundFont 2.04, section 8.1.2.
 
@@ -109,8 +111,7 @@ def test_instruments_of_a_manifest_become_presets_of_their_family(load: Callable
     ]
     first = struct.unpack("<20sIIIIIBbHH", tables["shdr"][0])
     assert first[2] - first[1] == 16_000  # Without the silence before the attack.
-    renderer, _ = load("render_midi", output_dir=tmp_path)
-    assert [(sound.bank, sound.program) for sound in renderer.read_presets(output)] == [(0, 71), (0, 73), (1, 73)]
+    assert [(sound.bank, sound.program) for sound in soundfonts.read_presets(output)] == [(0, 71), (0, 73), (1, 73)]
 
 
 def test_note_names_and_numbers(load: Callable):
@@ -158,8 +159,8 @@ def test_fluidsynth_plays_it_at_the_right_pitch(load: Callable, tmp_path: Path):
     renderer, _ = load("render_midi", output_dir=tmp_path, timeout=60)
     midi = tmp_path / "note.mid"
     for bank, pitch in ((0, 75), (1, 57)):  # Three semitones above the flute and below the bass flute.
-        stem = renderer.Stem("", 73, False, [(0.5, 1.0, pitch, 100)], [])
-        renderer.write_stem(stem, renderer.Sound(output, bank, 73), midi)
+        stem = stems.Stem("", 73, False, [(0.5, 1.0, pitch, 100)], [])
+        stems.write_stem(stem, soundfonts.Sound(output, bank, 73), midi)
         samples = renderer.run_fluidsynth(midi, output, room=False, name="note")
         attack = np.flatnonzero(np.abs(samples) > 0.2 * np.abs(samples).max())[0] / 16_000
         assert attack == pytest.approx(0.5, abs=0.02)
