@@ -117,6 +117,7 @@ class MelodicHParams:
     augment_reverb: float = field(70.0, 0.0, 100.0)
     augment_noise: float = field(0.04, 0.0, 1.0)  # Pink noise, amplitude at most, relative to full scale.
     augment_gain_db: float = field(12.0, 0.0, 60.0)
+    augment_velocity_per_db: float = field(0.0, 0.0, 10.0)  # Units of MIDI velocity that labels gain per dB; pianos: 4.
 
     # --- Decoding (may be changed at run time; the published names `frame_prediction_threshold` … are aliases) --------
     predict_onset_threshold: float = probability(0.5)  # 0 switches that input of the decoder off.

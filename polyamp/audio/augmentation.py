@@ -19,7 +19,7 @@ _ATTACK = 4.0  # Growth in power from frame to frame that makes the vocoder take
 _REVERB_PREDELAY = _RATE // 50  # Samples before the tail sets in.
 
 
-def augment(audio: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> np.ndarray:
+def augment(audio: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Changes a training crop with probability `hparams.augment_probability`, else only its level; not at all for 0.
 
     Args:
@@ -28,15 +28,23 @@ def augment(audio: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator
         rng: Source of all random choices.
 
     Returns:
-        float32 [samples] in [-1, 1]. No onset has moved by more than 1 ms, while `augment_pitch_semitones` is at most 0.1.
+        float32 [samples] in [-1, 1], of which no onset has moved by over 1 ms while `augment_pitch_semitones` is at most 0.1;
+        and the dB by which the level was raised.
     """
     if not len(audio) or not hparams.augment_probability:
-        return audio
+        return audio, 0.0
     samples = audio.astype(np.float64)
     if rng.random() < hparams.augment_probability:
         samples = _disturb(samples, hparams, rng)
-    samples *= 10.0 ** (rng.uniform(-hparams.augment_gain_db, hparams.augment_gain_db) / 20.0)
-    return (samples / max(1.0, np.abs(samples).max())).astype(np.float32)  # Turned down rather than clipped.
+    gain = 10.0 ** (rng.uniform(-hparams.augment_gain_db, hparams.augment_gain_db) / 20.0)
+    gain = min(gain, 1.0 / max(np.abs(samples).max(), 1e-12))  # Turned down rather than clipped.
+    return (gain * samples).astype(np.float32), float(20 * np.log10(gain))
+
+
+def louder(velocity: np.ndarray, gain_db: float, hparams: MelodicHParams) -> np.ndarray:
+    """MIDI velocities of notes after a change of level, int64 from 1 to 127, by `augment_velocity_per_db`."""
+    moved = np.rint(velocity + gain_db * hparams.augment_velocity_per_db)
+    return np.clip(moved, 1, constants.MAX_MIDI_VELOCITY).astype(np.int64)
 
 
 def _disturb(samples: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from polyamp.audio.log_frequency import BINS_PER_SEMITONE, compress, expand
 from polyamp.hparams import MelodicHParams
 
 
-def augment(spectrum: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+def augment(spectrum: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> tuple[np.ndarray, int, float]:
     """Changes the level of one crop, and with probability `hparams.augment_probability` disturbs it otherwise, too.
 
     Args:
@@ -19,18 +19,20 @@ def augment(spectrum: np.ndarray, hparams: MelodicHParams, rng: np.random.Genera
         rng: Source of all that is random.
 
     Returns:
-        The new spectrogram, float32 of the same shape, and the semitones by which it was transposed (labels must follow).
+        The new spectrogram, float32 of the same shape; the semitones by which it was transposed (labels must follow); and the
+        dB by which its level was raised.
     """
-    power = expand(spectrum) * 10.0 ** (rng.uniform(-1, 1) * hparams.augment_gain_db / 10)
+    gain_db = float(rng.uniform(-1, 1) * hparams.augment_gain_db)
+    power = expand(spectrum) * 10.0 ** (gain_db / 10)
     if rng.random() >= hparams.augment_probability:
-        return compress(power).astype(np.float32), 0
+        return compress(power).astype(np.float32), 0, gain_db
     semitones = int(rng.integers(-hparams.augment_transpose_semitones, hparams.augment_transpose_semitones + 1))
     detuning = rng.uniform(-1, 1) * hparams.augment_pitch_semitones
     power = _shift(power, (semitones + detuning) * BINS_PER_SEMITONE)
     power = power * _equalizer(power.shape[1], hparams.augment_eq_db, rng)
     power = _room(power, hparams, rng)
     power = power + _noise(power.shape, hparams.augment_noise, rng)
-    return compress(power).astype(np.float32), semitones
+    return compress(power).astype(np.float32), semitones, gain_db
 
 
 def _shift(power: np.ndarray, bins: float) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 
 from polyamp import constants, notes
-from polyamp.audio import spectral_augmentation
+from polyamp.audio import augmentation, spectral_augmentation
 from polyamp.data.example import Example
 from polyamp.errors import DataError, HParamsError, PolyampError
 from polyamp.hparams import MelodicHParams
@@ -200,6 +200,7 @@ def _crop(cache: SpectrumCache, hparams: MelodicHParams, example: int, rng: np.r
     seconds = 1.0 / hparams.frames_per_second
     of_crop = notes.crop(cache.notes[example], start * seconds, (start + frames) * seconds, clip=False)
     if hparams.augment_probability:
-        spectrum, semitones = spectral_augmentation.augment(spectrum, hparams, rng)
-        of_crop = dataclasses.replace(of_crop, pitch=of_crop.pitch + semitones)
+        spectrum, semitones, gain_db = spectral_augmentation.augment(spectrum, hparams, rng)
+        velocity = augmentation.louder(of_crop.velocity, gain_db, hparams)
+        of_crop = dataclasses.replace(of_crop, pitch=of_crop.pitch + semitones, velocity=velocity)
     return Crop(spectrum, of_crop, length, (end - first - start) * seconds)

@@ -68,7 +68,7 @@ def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: TimbreHPar
     """A crop as inputs, targets and weights, padded to the training length."""
     frames, size = hparams.train_frames, hparams.timbre_max_notes
     length = 1 + tf.size(crop["audio"]) // hparams.hop_length
-    audio = pipeline.training_audio(crop["audio"], number, hparams, seed)
+    audio, _ = pipeline.training_audio(crop, number, hparams, seed)
     names = _target_shapes(hparams)
 
     def label(onset, offset, pitch, velocity, program, heard, total_time, index):

@@ -142,8 +142,8 @@ def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: MelodicHPa
     """A crop as model input, targets and weights, padded to the training length."""
     num_frames = hparams.train_frames
     valid = tf.sequence_mask(1 + tf.size(crop["audio"]) // hparams.hop_length, num_frames, tf.float32)[:, None]  # [time, 1]
-    audio = training_audio(crop["audio"], number, hparams, seed)
-    onset, offset, pitch, velocity = (crop[name] for name in ("onset", "offset", "pitch", "velocity"))
+    audio, velocity = training_audio(crop, number, hparams, seed)
+    onset, offset, pitch = (crop[name] for name in ("onset", "offset", "pitch"))
     rolls = labels.to_rolls(onset, offset, pitch, velocity, num_frames, hparams, crop["total_time"])
     targets = {name: rolls[name] for name in constants.ROLLS}
     frame_weight = rolls["frame_weight"] * valid if hparams.decay_frame_weights else valid
@@ -151,18 +151,25 @@ def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: MelodicHPa
     return audio, targets, {"onset": valid, "offset": valid, "frame": frame_weight, "velocity": heard}
 
 
-def training_audio(audio: tf.Tensor, number: tf.Tensor, hparams: MelodicHParams, seed: int) -> tf.Tensor:
-    """The audio of a crop, augmented as the settings say, with silence up to the training length."""
+def training_audio(
+    crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: MelodicHParams, seed: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The audio of a crop, augmented as the settings say, with silence up to the training length; and its notes' velocities."""
     length = crop_length(hparams)
+    audio, velocity = crop["audio"], crop["velocity"]
     if hparams.augment_probability > 0:
-        audio = _augmented(audio, number, hparams, seed)
-    return tf.ensure_shape(tf.pad(audio, [[0, length - tf.size(audio)]]), [length])
+        audio, velocity = _augmented(audio, velocity, number, hparams, seed)
+    return tf.ensure_shape(tf.pad(audio, [[0, length - tf.size(audio)]]), [length]), velocity
 
 
-def _augmented(audio: tf.Tensor, number: tf.Tensor, hparams: MelodicHParams, seed: int) -> tf.Tensor:
-    """The augmented audio, of the same length; in numpy, so only called where augmentation is on."""
+def _augmented(
+    audio: tf.Tensor, velocity: tf.Tensor, number: tf.Tensor, hparams: MelodicHParams, seed: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The augmented audio, of the same length, and velocities; in numpy, so only called where augmentation is on."""
 
-    def augment(samples: np.ndarray, crop_number: np.int64) -> np.ndarray:
-        return augmentation.augment(samples, hparams, np.random.default_rng([seed, int(crop_number)]))
+    def augment(samples: np.ndarray, velocities: np.ndarray, crop_number: np.int64) -> tuple[np.ndarray, np.ndarray]:
+        changed, gain_db = augmentation.augment(samples, hparams, np.random.default_rng([seed, int(crop_number)]))
+        return changed, augmentation.louder(velocities, gain_db, hparams).astype(velocities.dtype)
 
-    return tf.ensure_shape(tf.numpy_function(augment, [audio, number], tf.float32), [None])
+    changed, velocities = tf.numpy_function(augment, [audio, velocity, number], [tf.float32, velocity.dtype])
+    return tf.ensure_shape(changed, [None]), tf.ensure_shape(velocities, [None])

@@ -52,6 +52,8 @@ def training_dataset(
 def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: AutoregressiveHParams, seed: int) -> Batch:
     """A crop as inputs, targets and weights, padded to the training length."""
     frames = hparams.train_frames
+    audio, velocity = pipeline.training_audio(crop, number, hparams, seed)
+    crop = {**crop, "velocity": velocity}
 
     def label(onset, offset, pitch, velocity):
         notes = Notes(
@@ -66,7 +68,6 @@ def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: Autoregres
     length = 1 + tf.size(crop["audio"]) // hparams.hop_length
     frame = tf.range(frames)
     weight = tf.cast((frame < length) & tf.constant(_is_taught(hparams)), tf.float32)
-    audio = pipeline.training_audio(crop["audio"], number, hparams, seed)
     return {"audio": audio, "state": targets["state"]}, targets, {"state": weight}
 
 

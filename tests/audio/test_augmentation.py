@@ -34,6 +34,10 @@ def piano_like(onsets: np.ndarray, seconds: float = 6.0) -> np.ndarray:
     return samples.astype(np.float32)
 
 
+def changed_audio(*args) -> np.ndarray:
+    return augmentation.augment(*args)[0]
+
+
 def spectral_flux(samples: np.ndarray) -> np.ndarray:
     """Growth of the compressed spectrum, per half millisecond: peaks at attacks."""
     windows = np.lib.stride_tricks.sliding_window_view(samples, 512)[::8] * np.hanning(512)
@@ -51,13 +55,13 @@ def delay(before: np.ndarray, after: np.ndarray, reach: int = 50) -> float:
 def test_it_is_off_by_default():
     audio = piano_like(np.array([1000]))
     rng = np.random.default_rng(0)
-    assert all(augmentation.augment(audio, MelodicHParams(), rng) is audio for _ in range(20))
+    assert all(changed_audio(audio, MelodicHParams(), rng) is audio for _ in range(20))
 
 
 def test_probability_is_the_share_of_disturbed_crops_and_all_change_level():
     audio = np.full(100, 0.1, np.float32)
     rng = np.random.default_rng(0)
-    crops = [augmentation.augment(audio, hparams(0.35, gain_db=6.0, noise=0.1), rng) for _ in range(2000)]
+    crops = [changed_audio(audio, hparams(0.35, gain_db=6.0, noise=0.1), rng) for _ in range(2000)]
     assert np.mean([np.ptp(crop) > 1e-6 for crop in crops]) == pytest.approx(0.35, abs=0.04)
     levels = [20 * np.log10(crop[0] / 0.1) for crop in crops if np.ptp(crop) <= 1e-6]
     assert -6 <= min(levels) < -5 and 5 < max(levels) <= 6
@@ -65,7 +69,7 @@ def test_probability_is_the_share_of_disturbed_crops_and_all_change_level():
 
 def test_probability_zero_changes_nothing():
     audio = np.full(100, 0.1, np.float32)
-    assert augmentation.augment(audio, hparams(0.0, gain_db=6.0), np.random.default_rng(0)) is audio
+    assert changed_audio(audio, hparams(0.0, gain_db=6.0), np.random.default_rng(0)) is audio
 
 
 @pytest.mark.parametrize("samples", [1, 2, 100, 400, 16_000])
@@ -73,16 +77,16 @@ def test_any_length_is_kept_and_the_input_left_alone(samples):
     audio = np.random.default_rng(1).uniform(-1, 1, samples).astype(np.float32)
     original = audio.copy()
     for seed in range(5):
-        changed = augmentation.augment(audio, MelodicHParams(augment_probability=1.0), np.random.default_rng(seed))
+        changed = changed_audio(audio, MelodicHParams(augment_probability=1.0), np.random.default_rng(seed))
         assert changed.shape == audio.shape and changed.dtype == np.float32
         assert np.isfinite(changed).all() and np.abs(changed).max() <= 1.0
     np.testing.assert_array_equal(audio, original)
-    assert augmentation.augment(audio[:0], MelodicHParams(augment_probability=1.0), np.random.default_rng(0)).shape == (0,)
+    assert changed_audio(audio[:0], MelodicHParams(augment_probability=1.0), np.random.default_rng(0)).shape == (0,)
 
 
 def test_the_seed_decides():
     audio, settings = piano_like(np.array([1000])), MelodicHParams(augment_probability=1.0)
-    first, second, other = (augmentation.augment(audio, settings, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, second, other = (changed_audio(audio, settings, np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
 
@@ -93,7 +97,7 @@ def test_onsets_stay_within_a_millisecond(names):
     audio = piano_like(onsets)
     settings = hparams(**{name: getattr(MelodicHParams(), f"augment_{name}") for name in names})
     for seed in range(4):
-        changed = augmentation.augment(audio, settings, np.random.default_rng(seed))
+        changed = changed_audio(audio, settings, np.random.default_rng(seed))
         delays = [delay(audio[onset - 1500 : onset + 1500], changed[onset - 1500 : onset + 1500]) for onset in onsets]
         assert np.abs(delays).max() <= 1.0
 
@@ -146,7 +150,7 @@ def test_pink_noise_falls_three_decibels_per_octave():
 
 def test_noise_has_the_amplitude_that_was_asked_for():
     silence, settings = np.zeros(RATE, np.float32), hparams(noise=0.04)
-    peaks = [np.abs(augmentation.augment(silence, settings, np.random.default_rng(seed))).max() for seed in range(50)]
+    peaks = [np.abs(changed_audio(silence, settings, np.random.default_rng(seed))).max() for seed in range(50)]
     assert 0.03 < max(peaks) <= 0.04 and min(peaks) < 0.01
 
 
@@ -164,9 +168,25 @@ def test_reverb_rings_longer_the_larger_and_keeps_the_direct_sound():
 
 def test_gain_stays_in_range_and_never_clips():
     quiet = np.full(10, 0.01, np.float32)
-    gains = [augmentation.augment(quiet, hparams(gain_db=12.0), np.random.default_rng(seed))[0] / 0.01 for seed in range(200)]
+    gains = [changed_audio(quiet, hparams(gain_db=12.0), np.random.default_rng(seed))[0] / 0.01 for seed in range(200)]
     assert 10 ** (-12 / 20) <= min(gains) < 0.4 and 2.5 < max(gains) <= 10 ** (12 / 20)
     loud = tone(440.0).astype(np.float32) * 1.9
     for seed in range(20):
-        changed = augmentation.augment(loud, hparams(gain_db=12.0), np.random.default_rng(seed))
+        changed = changed_audio(loud, hparams(gain_db=12.0), np.random.default_rng(seed))
         assert np.corrcoef(changed, loud)[0, 1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("amplitude", [0.01, 0.9])
+def test_the_gain_that_comes_back_is_what_was_done(amplitude):
+    audio = amplitude * tone(440.0).astype(np.float32)
+    for seed in range(20):
+        changed, gain_db = augmentation.augment(audio, hparams(0.01, gain_db=12.0), np.random.default_rng(seed))
+        assert 20 * np.log10(np.std(changed) / np.std(audio)) == pytest.approx(gain_db, abs=1e-3)
+
+
+def test_velocities_follow_the_level():
+    settings = MelodicHParams(augment_velocity_per_db=4.0)
+    velocity = np.array([1, 64, 120])
+    np.testing.assert_array_equal(augmentation.louder(velocity, 2.5, settings), [11, 74, 127])
+    np.testing.assert_array_equal(augmentation.louder(velocity, -2.5, settings), [1, 54, 110])
+    np.testing.assert_array_equal(augmentation.louder(velocity, 9.0, MelodicHParams()), velocity)

@@ -147,6 +147,16 @@ def test_transposition_moves_the_labels_too(two):
     assert {57, 63} <= moved <= set(range(57, 64)) | set(range(69, 76))
 
 
+def test_velocities_follow_the_level_where_they_shall(two):
+    def velocities(**wanted):
+        _, labels, weights = cache.batch(two, settings(augment_probability=1, augment_gain_db=2, **wanted), 0, 0)
+        return set(np.rint(127 * labels["velocity"][weights["velocity"] > 0]).astype(int))
+
+    unchanged, moved = velocities(), velocities(augment_velocity_per_db=10.0)
+    assert len(moved) > len(unchanged)  # Each crop has a level of its own.
+    assert 1 < max(abs(velocity - min(unchanged, key=lambda known: abs(known - velocity))) for velocity in moved) <= 20
+
+
 def test_labels_equal_those_of_the_whole_recording(two):
     wanted = settings(batch_size=8)
     whole = notes.to_rolls(two.notes[0], 100, wanted)

@@ -150,6 +150,19 @@ def test_augmentation_changes_audio_but_not_labels(tmp_path: Path, make_example:
         assert all(not np.allclose(*rows) for rows in zip(audio, audio_changed, strict=True))
 
 
+def test_velocities_follow_the_level_of_the_audio(tmp_path: Path, make_example: MakeExample):
+    path = _write(tmp_path, [make_example(number, seconds=1.0) for number in range(2)])
+    settings = {"train_frames": 21, "batch_size": 2, "augment_probability": 1e-9, "augment_gain_db": 3.0}
+    plain = _batches(path, TINY, 2)
+    followed = _batches(path, MelodicHParams(**settings, augment_velocity_per_db=4.0), 2)
+    for (audio, labels, weights), (changed, moved, _) in zip(plain, followed, strict=True):
+        for crop in range(2):
+            gain_db = 20 * np.log10(np.std(changed[crop]) / np.std(audio[crop]))
+            heard = np.asarray(weights["velocity"])[crop] > 0
+            before, after = (np.asarray(of["velocity"])[crop][heard] * 127 for of in (labels, moved))
+            np.testing.assert_allclose(after, np.clip(np.rint(before + 4 * gain_db), 1, 127), atol=1e-3)
+
+
 def test_transposition_of_audio_is_refused_rather_than_left_out(tmp_path: Path, make_example: MakeExample):
     path = _write(tmp_path, [make_example(0)])
     transposed = MelodicHParams(augment_probability=0.5, augment_transpose_semitones=2)
