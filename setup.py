@@ -24,6 +24,7 @@ setup(
     package_data={"polyamp": ["checkpoints/**/*", "checkpoints/*"], "polyamp.configs": ["*.json"]},
     install_requires=[
         "absl-py",
+        "ai-edge-litert",
         "audioop-lts; python_version>='3.13'",
         "keras>=3.12",
         "librosa>=0.11",

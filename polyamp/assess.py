@@ -60,7 +60,7 @@ def assess_melodic(model: keras.Model, hparams: MelodicHParams, example: "Exampl
     off), reference rolls above 0.5, which matters for `onset_mode` "triangle" only. Reference notes that began before the
     example have no onset in it and are no notes to find; those that outlast it end with it.
     """
-    rolls = predict_rolls(transcribe.melodic_part(model), [example.audio], hparams)
+    rolls = predict_rolls(transcribe.part(model, "rolls"), [example.audio], hparams)
     labels = notes.to_rolls(example.notes, len(rolls["frame"]), hparams, total_time=example.duration)
     scores: dict[str, float] = {}
     for name in ("frame", "onset", "offset"):

@@ -11,16 +11,19 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from polyamp import hparams as hparams_lib
-from polyamp import models
 from polyamp.atomic import replacing
 from polyamp.errors import CheckpointError, HParamsError
 from polyamp.hparams import MelodicHParams
+
+if TYPE_CHECKING:
+    import keras
+
+    from polyamp.light import LightModel
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
 HPARAMS_FILE, BEST_FILE = "hparams.json", "best.npz"
@@ -33,7 +36,7 @@ _NAME = re.compile(r"ckpt-(\d{8,})\.npz")
 class Loaded:
     """A model with trained weights, the settings that it was trained with, and where it came from."""
 
-    model: keras.Model
+    model: "keras.Model | LightModel"
     hparams: MelodicHParams
     path: Path
     step: int
@@ -54,7 +57,7 @@ def step_path(directory: Path, step: int) -> Path:
     return directory / f"ckpt-{step:08d}.npz"
 
 
-def _named(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
+def _named(model: "keras.Model", optimizer: "keras.optimizers.Optimizer | None") -> "dict[str, keras.Variable]":
     """Every variable to save or restore under the name that it has in the file.
 
     Not the states of dropout's random numbers: Keras numbers them through all models of a process, so their names say nothing.
@@ -71,9 +74,9 @@ def _named(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> 
 
 def save(
     path: str | Path,
-    model: keras.Model,
+    model: "keras.Model",
     meta: Mapping[str, Any],
-    optimizer: keras.optimizers.Optimizer | None = None,
+    optimizer: "keras.optimizers.Optimizer | None" = None,
     dtype: str | None = None,
 ) -> None:
     """Writes weights, optimizer state and `meta` (step, seed and what else is worth keeping, as JSON) to one file, atomically.
@@ -85,6 +88,8 @@ def save(
         optimizer: Written too, so that training can go on from this file.
         dtype: Store floats in this type, such as "float16" for weights that ship.
     """
+    import keras
+
     named = _named(model, optimizer)
     arrays: dict[str, Any] = {name: keras.ops.convert_to_numpy(variable.value) for name, variable in named.items()}
     if dtype:
@@ -106,7 +111,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def restore(
-    path: str | Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None, part: bool = False
+    path: str | Path, model: "keras.Model", optimizer: "keras.optimizers.Optimizer | None" = None, part: bool = False
 ) -> dict[str, Any]:
     """Sets the variables of the model (and of the optimizer, if given) to those of a checkpoint, all of them or none.
 
@@ -134,7 +139,7 @@ def _weights_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array for name, array in arrays.items() if name.startswith(_WEIGHTS)}
 
 
-def _assign(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, keras.Variable], path: str | Path, part: bool) -> None:
+def _assign(arrays: Mapping[str, np.ndarray], wanted: "Mapping[str, keras.Variable]", path: str | Path, part: bool) -> None:
     """Sets variables to the arrays of the same names, all of them or, with a `CheckpointError` from `path`, none."""
     arrays = {name: array for name, array in arrays.items() if not name.startswith(_WEIGHTS + _SEEDS)}
     problems = [f"{name} is missing" for name in wanted if name not in arrays]
@@ -208,22 +213,44 @@ def load_model(
         CheckpointError: No such checkpoint, or it does not fit.
         HParamsError: A bad override.
     """
+    from polyamp import models
+
     hparams_lib.model_hparams(model_type)
-    if load_full is None:
-        load_full = model_type == "FULL"
-    root, pattern = (EMBEDDED, _embedded_id(model_type, load_id)) if model_dir is None else (Path(model_dir), load_id)
-    stored_type = "FULL" if load_full else model_type
-    if model_type == "FULL" and not load_full:
-        return _joined(root, pattern, overrides or {})
+    if model_type == "FULL" and load_full is False:
+        return _joined(*_root_and_pattern(model_type, model_dir, load_id), overrides or {})
+    path, resolved = locate(model_type, model_dir, load_id, model_id, load_full, overrides)
+    model = models.build(model_type, resolved)
+    meta = restore(path, model, part=model_type == "FULL" or bool(load_full))
+    return Loaded(model, resolved, path, int(meta["step"]))
+
+
+def locate(
+    model_type: str,
+    model_dir: str | Path | None = None,
+    load_id: str = "*",
+    model_id: str | None = None,
+    load_full: bool | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[Path, MelodicHParams]:
+    """The one checkpoint that `load_model` loads for these arguments, and the settings of its model; needs no Keras.
+
+    Raises:
+        CheckpointError, HParamsError: As `load_model`.
+    """
+    root, pattern = _root_and_pattern(model_type, model_dir, load_id)
+    stored_type = "FULL" if load_full or model_type == "FULL" else model_type
     if model_dir is not None and load_id == "*" and model_id and numbered(folder(root, stored_type, model_id)):
         pattern = model_id
     path = find(root, stored_type, pattern)
     stored = hparams_lib.part(model_type, stored_hparams(path))
     resolved = hparams_lib.merge(stored, overrides or {})
     require_same_structure(stored, resolved, path)
-    model = models.build(model_type, resolved)
-    meta = restore(path, model, part=load_full)
-    return Loaded(model, resolved, path, int(meta["step"]))
+    return path, resolved
+
+
+def _root_and_pattern(model_type: str, model_dir: str | Path | None, load_id: str) -> tuple[Path, str]:
+    """Where to look for checkpoints, and which: of those in the package `*` means the compact one."""
+    return (EMBEDDED, _embedded_id(model_type, load_id)) if model_dir is None else (Path(model_dir), load_id)
 
 
 def _embedded_id(model_type: str, load_id: str) -> str:
@@ -240,6 +267,8 @@ def stored_hparams(path: Path) -> MelodicHParams:
 
 def _joined(root: Path, load_id: str, overrides: Mapping[str, Any]) -> Loaded:
     """A Full model out of the Melodic and the Timbre checkpoint that `load_id` means."""
+    from polyamp import models
+
     paths = find_parts(root, load_id)
     stored = hparams_lib.joined(*(stored_hparams(path) for path in paths))
     resolved = hparams_lib.merge(stored, overrides)
@@ -254,7 +283,7 @@ def find_parts(root: str | Path, load_id: str = "*") -> tuple[Path, Path]:
     return find(root, "MELODIC", load_id), find(root, "TIMBRE", load_id)
 
 
-def restore_parts(paths: Sequence[Path], model: keras.Model) -> list[dict[str, Any]]:
+def restore_parts(paths: Sequence[Path], model: "keras.Model") -> list[dict[str, Any]]:
     """Sets the variables of a Full model to those of a Melodic and a Timbre checkpoint, all of them or none.
 
     Returns:

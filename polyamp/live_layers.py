@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS, LogFrequencySpectrogram, compress, trimmed_filters
-from polyamp.audio.spectrogram import MelSpectrogram
+from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS, compress, trimmed_filters
+from polyamp.audio.spectrogram import LogFrequencySpectrogram, MelSpectrogram
 from polyamp.constants import NUM_PITCHES
 from polyamp.models.layers import HarmonicStack, IntervalDense
 from polyamp.models.recurrence import OLDEST, StateRecurrence, age_table

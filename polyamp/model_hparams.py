@@ -130,6 +130,7 @@ class MelodicHParams:
     onset_bias_ms: float = field(0.0, -1000.0, 1000.0)  # Subtracted from every decoded onset and offset time.
     predict_window_seconds: float = field(20.0, 1.0, 3600.0)
     predict_margin_seconds: float = field(2.5, 0.0, 600.0)  # Context on both sides of a window, thrown away after.
+    predict_runtime: str = field("auto", choices=("auto", "keras"))  # "auto" predicts without TensorFlow where it can.
 
     def __post_init__(self):
         """Checks what no field can check by itself."""

@@ -169,11 +169,10 @@ def predict(
     jobs = _plan(paths, output_dir, transcribed_file_suffix, extension, failures)
     if not jobs:
         return Summary((), tuple(failures))
-    startup.start_keras()  # Only now: a misspelled file name should not have to wait for it.
-    from polyamp import checkpoint, transcribe
+    from polyamp import transcribe
 
-    loaded = checkpoint.load_model(model_type, model_dir, load_id, model_id, load_full, dict(overrides or {}))
-    melodic = checkpoint.load_model("MELODIC") if model_type == "TIMBRE" else None
+    loaded = _load(model_type, model_dir, load_id, model_id, load_full, overrides or {})
+    melodic = _load("MELODIC") if model_type == "TIMBRE" else None
     written = []
     for number, (audio, output) in enumerate(jobs, start=1):
         try:
@@ -191,6 +190,19 @@ def predict(
         if report is not None:
             report(written[-1])
     return Summary(tuple(written), tuple(failures))
+
+
+def _load(model_type: str, *where: Any) -> "Loaded":
+    """A model on the light runtime if it can be, else in Keras; the arguments are those of `checkpoint.load_model`."""
+    from polyamp import light
+
+    loaded = light.load(model_type, *where)
+    if loaded is None:
+        startup.start_keras()  # Only now: a misspelled file name should not have to wait for it.
+        from polyamp import checkpoint
+
+        loaded = checkpoint.load_model(model_type, *where)
+    return loaded
 
 
 def _write_families(

@@ -5,16 +5,14 @@ A Timbre model tells the families of notes that it is given. The notes come from
 
 from typing import Any
 
-import keras
-
 from polyamp import checkpoint, constants, notes
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import instruments
 from polyamp.predict import predict_rolls
-from polyamp.transcribe import Blocks, predict_families
+from polyamp.transcribe import Blocks, Model, part, predict_families
 
 
-def recognize(model: keras.Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams: TimbreHParams) -> dict[str, Any]:
+def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams: TimbreHParams) -> dict[str, Any]:
     """The families of a recording and of each of its notes.
 
     Args:
@@ -29,7 +27,7 @@ def recognize(model: keras.Model, melodic: checkpoint.Loaded, blocks: Blocks, hp
         and "offset" in seconds, MIDI "pitch", "velocity", "family" and its "probability".
         Without notes "family" is None and the others are empty.
     """
-    found = notes.from_rolls(predict_rolls(melodic.model, blocks(), melodic.hparams), melodic.hparams)
+    found = notes.from_rolls(predict_rolls(part(melodic.model, "rolls"), blocks(), melodic.hparams), melodic.hparams)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}
     posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), hparams)

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from absl import app
@@ -38,11 +38,18 @@ def start_keras() -> None:
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
         importlib.import_module("keras")
         return
+    with silent_stderr():
+        importlib.import_module("keras")
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Nothing is written to the process' standard error, not from C++ either."""
     sys.stderr.flush()
     standard_error, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)  # Not sys.stderr: the messages come from C++.
+    os.dup2(nowhere, 2)
     try:
-        importlib.import_module("keras")
+        yield
     finally:
         os.dup2(standard_error, 2)
         os.close(standard_error)

@@ -1,27 +1,26 @@
 """From audio to notes with any of the models, in windows of constant size: the one path that predict and evaluate share."""
 
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import keras
 import numpy as np
 
-from polyamp import constants, notes
+from polyamp import constants, light, notes
 from polyamp.data.note_lists import note_list
 from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
-from polyamp.models import autoregressive, full
 from polyamp.notes import Notes, instruments, states
 from polyamp.predict import predict_rolls, window_frames, windows
 
 _LIST_STEP = 64  # Lists of notes are padded to multiples of so many, as each new size may cost a compilation.
 
-# Parts of Full models; they go with the models.
-_PARTS: "weakref.WeakKeyDictionary[keras.Model, dict[Callable, keras.Model]]" = weakref.WeakKeyDictionary()
+if TYPE_CHECKING:
+    import keras
 
+Model: TypeAlias = "keras.Model | light.LightModel"
 Blocks = Callable[[], Iterable[np.ndarray]]
 
 
-def transcribe(model: keras.Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
+def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
     """The notes of a recording, with programs if the model is a Full one.
 
     Args:
@@ -32,36 +31,23 @@ def transcribe(model: keras.Model, blocks: Blocks, hparams: MelodicHParams) -> N
     """
     if isinstance(hparams, AutoregressiveHParams):
         return notes_of_states(predict_states(model, blocks(), hparams), hparams)
-    found = notes.from_rolls(predict_rolls(melodic_part(model), blocks(), hparams), hparams)
+    found = notes.from_rolls(predict_rolls(part(model, light.ROLLS), blocks(), hparams), hparams)
     if not isinstance(hparams, FullHParams):
         return found
     posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), hparams)
     return instruments.with_programs(found, posteriors, hparams)
 
 
-def melodic_part(model: keras.Model) -> keras.Model:
-    """Of a Full model the part from audio to rolls; a Melodic model itself."""
-    return _kept(model, full.melodic_part) if _is_full(model) else model
+def part(model: Model, name: str) -> Any:
+    """The part of a model, on whatever it runs, with that name: see `polyamp.models.parts`."""
+    if isinstance(model, light.LightModel):
+        return model.part(name)
+    from polyamp.models import parts  # Imports Keras.
+
+    return parts.part(model, name)
 
 
-def _timbre_part(model: keras.Model) -> keras.Model:
-    """Of a Full model the part from audio and notes to families; a Timbre model itself."""
-    return _kept(model, full.timbre_part) if _is_full(model) else model
-
-
-def _is_full(model: keras.Model) -> bool:
-    return getattr(model, "name", None) == "full"
-
-
-def _kept(model: keras.Model, make: Callable[[keras.Model], keras.Model]) -> keras.Model:
-    """A part of a model, the same one at every call: a new one would be compiled again."""
-    parts = _PARTS.setdefault(model, {})
-    if make not in parts:
-        parts[make] = make(model)
-    return parts[make]
-
-
-def predict_states(model: keras.Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> dict[str, np.ndarray]:
+def predict_states(model: Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> dict[str, np.ndarray]:
     """What an Autoregressive model answers for audio of any length, its recurrence going on from window to window.
 
     The audio counts as preceded and followed by silence; the answers do not depend on where windows begin.
@@ -74,7 +60,7 @@ def predict_states(model: keras.Model, blocks: Iterable[np.ndarray], hparams: Au
     Returns:
         "state" int32, "velocity" and "timing" float32, each `[1 + samples // hop_length, 88]`.
     """
-    recurrent = _kept(model, autoregressive.RecurrentPart)
+    recurrent = part(model, "states")
     recurrent.jit_compile = hparams.jit_compile
     carry = recurrent.initial_carry()
     parts: list[dict[str, np.ndarray]] = []
@@ -91,7 +77,7 @@ def notes_of_states(rolls: Mapping[str, np.ndarray], hparams: AutoregressiveHPar
     return states.to_notes(rolls["state"], rolls["velocity"], rate, hparams.onset_bias_ms, rolls["timing"])
 
 
-def acoustic_features(model: keras.Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> Iterator[np.ndarray]:
+def acoustic_features(model: Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> Iterator[np.ndarray]:
     """What an Autoregressive model's recurrence hears, window after window: `[1, time, ...]` each.
 
     Args:
@@ -99,14 +85,14 @@ def acoustic_features(model: keras.Model, blocks: Iterable[np.ndarray], hparams:
         blocks: The audio, 16 kHz mono float32 [samples], in blocks of any length.
         hparams: The model's.
     """
-    acoustic = _kept(model, autoregressive.acoustic_part)
+    acoustic = part(model, "features")
     acoustic.jit_compile = hparams.jit_compile
     core, margin = window_frames(hparams)[0], hparams.margin_frames
     for window, kept in windows(blocks, core, margin, hparams.hop_length):
         yield acoustic.predict_on_batch(window[np.newaxis])[:, margin : margin + kept]
 
 
-def predict_families(model: keras.Model, blocks: Iterable[np.ndarray], of: Notes, hparams: TimbreHParams) -> np.ndarray:
+def predict_families(model: Model, blocks: Iterable[np.ndarray], of: Notes, hparams: TimbreHParams) -> np.ndarray:
     """Probabilities of the families of given notes, `[notes, 12]`, each note by itself.
 
     Args:
@@ -115,12 +101,12 @@ def predict_families(model: keras.Model, blocks: Iterable[np.ndarray], of: Notes
         of: Notes in seconds from its start. Those outside the piano's range get zeros.
         hparams: The model's.
     """
-    part = _timbre_part(model)
-    part.jit_compile = hparams.jit_compile
+    families_part = part(model, light.FAMILIES)
+    families_part.jit_compile = hparams.jit_compile
     hop, rate = hparams.hop_length, hparams.frames_per_second
     core, margin = window_frames(hparams)
     on_piano = (of.pitch >= constants.MIN_MIDI_PITCH) & (of.pitch <= constants.MAX_MIDI_PITCH)
-    families = np.zeros((len(of), constants.NUM_FAMILIES), np.float32)
+    probabilities = np.zeros((len(of), constants.NUM_FAMILIES), np.float32)
     first = 0
     for window, kept in windows(blocks, core, margin, hop):
         begin, end = (first - margin) / rate, (first - margin) / rate + len(window) / constants.SAMPLE_RATE
@@ -130,7 +116,7 @@ def predict_families(model: keras.Model, blocks: Iterable[np.ndarray], of: Notes
         if mine.any():
             rows = note_list(of[heard], -(-len(heard) // _LIST_STEP) * _LIST_STEP)
             rows[: len(heard), 1:] -= np.float32(begin)
-            answer = part.predict_on_batch({"audio": window[np.newaxis], "notes": rows[np.newaxis]})["family"][0]
-            families[heard[mine]] = answer[: len(heard)][mine]
+            answer = families_part.predict_on_batch({"audio": window[np.newaxis], "notes": rows[np.newaxis]})["family"][0]
+            probabilities[heard[mine]] = answer[: len(heard)][mine]
         first += kept
-    return families
+    return probabilities

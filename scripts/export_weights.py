@@ -1,5 +1,7 @@
 """Writes a trained checkpoint as weights to ship: half precision, no optimizer state, decoding settings as given.
 
+Beside them comes the network for the runtime on which predictions start fast, for models with the log-frequency front end.
+
     python scripts/export_weights.py --model_dir=runs --load_id=ID/best --output_dir=polyamp/checkpoints --model_id=NAME \
         --hparams='{"predict_onset_threshold": 0.35}'
 """
@@ -28,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _export() -> None:
-    from polyamp import checkpoint, hparams
+    from polyamp import checkpoint, hparams, light
     from polyamp.atomic import write_text
     from polyamp.overrides import parse_overrides
 
@@ -42,6 +44,13 @@ def _export() -> None:
     checkpoint.save(path, loaded.model, {"step": loaded.step}, dtype="float16")
     write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(loaded.hparams))
     logging.info("%s: %d bytes", path, path.stat().st_size)
+    if light.is_possible(_MODEL_TYPE.value, loaded.hparams):
+        from polyamp import light_export
+
+        # Of the weights as they were written.
+        stored = checkpoint.load_model(_MODEL_TYPE.value, _OUTPUT_DIR.value, _MODEL_ID.value)
+        network = light_export.write(stored.model, stored.hparams, path)
+        logging.info("%s: %d bytes", network, network.stat().st_size)
 
 
 if __name__ == "__main__":

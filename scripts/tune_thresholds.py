@@ -70,7 +70,7 @@ def _tune() -> None:
     rng = np.random.default_rng(_SEED.value)
     pieces = []
     for example in pipeline.whole_examples(_EXAMPLES_PATH.value):
-        versions = [example.audio, augmentation.augment(example.audio, heavy, rng)] if _DISTURBED.value else [example.audio]
+        versions = [example.audio, augmentation.augment(example.audio, heavy, rng)[0]] if _DISTURBED.value else [example.audio]
         pieces += [(example.notes, _heard(loaded, audio)) for audio in versions]
     candidates = _CANDIDATES_OF_STATES if _MODEL_TYPE.value == "AUTOREGRESSIVE" else _CANDIDATES
     best = loaded.hparams
@@ -97,7 +97,7 @@ def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
     from polyamp.predict import predict_rolls
 
     if not isinstance(loaded.hparams, hparams.AutoregressiveHParams):
-        rolls = predict_rolls(transcribe.melodic_part(loaded.model), [audio], loaded.hparams)
+        rolls = predict_rolls(transcribe.part(loaded.model, "rolls"), [audio], loaded.hparams)
         return lambda settings: notes.from_rolls(rolls, settings)
     features = np.concatenate(list(transcribe.acoustic_features(loaded.model, [audio], loaded.hparams)), axis=1)[0]
     layer = autoregressive.network(loaded.model).get_layer("recurrence")

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 import polyamp_runner
-from polyamp import checkpoint, hparams, models, notes, predict
+from polyamp import checkpoint, hparams, light, models, notes, predict
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
 
@@ -162,7 +162,7 @@ def test_a_model_with_another_number_of_frames_is_refused():
 
 @pytest.fixture
 def fake_model(monkeypatch):
-    """Makes `checkpoint.load_model` give the fake model; counts how often it is asked."""
+    """Makes `checkpoint.load_model` give the fake model, and be asked for it; counts how often it is."""
     calls = []
 
     def load_model(*arguments):
@@ -170,6 +170,7 @@ def fake_model(monkeypatch):
         return checkpoint.Loaded(FakeModel(), MelodicHParams(), None, 0)
 
     monkeypatch.setattr(checkpoint, "load_model", load_model)
+    monkeypatch.setattr(light, "load", lambda *_: None)
     return calls
 
 

@@ -1,10 +1,13 @@
-"""The front end of the pitch-shared models: log power on a log-frequency axis whose bins line up with the piano's pitches."""
+"""The front end of the pitch-shared models: log power on a log-frequency axis whose bins line up with the piano's pitches.
 
+Numpy only, for what runs without Keras; `polyamp.audio.spectrogram.LogFrequencySpectrogram` is the layer.
+"""
+
+import functools
+from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
 from polyamp import constants
 
@@ -45,17 +48,32 @@ def _trimmed(weights: np.ndarray) -> np.ndarray:
     return weights[: np.flatnonzero(weights.any(axis=1))[-1] + 1]
 
 
+@functools.cache
 def trimmed_filters(windows: tuple[int, ...]) -> dict[int, np.ndarray]:
     """For a longer and a shorter window its filters for its own bins, `[frequency, bin]`; frequencies above them left out."""
     return {window: _trimmed(filterbank(window, window == max(windows))) for window in windows}
 
 
+def paddings(windows: tuple[int, ...], align_ends: bool) -> dict[int, tuple[int, int]]:
+    """Samples of silence to put before and after the audio for each window, so that frame `t` is where it should be.
+
+    The windows of a frame are centred on the same sample; or, with `align_ends`, end at the same one. Less than none: the first
+    samples are left out.
+    """
+    later = {window: (max(windows) - window) // 2 if align_ends else 0 for window in windows}
+    return {window: (window // 2 - later[window], window // 2 + later[window]) for window in windows}
+
+
 _DYNAMICS = 10.0 ** (-FLOOR_DB / 10)
 
 
-def compress(power: Any) -> Any:
-    """Power relative to a full-scale sine to [0, 1]: logarithmic above the floor, linear below it. Numpy or Keras tensors."""
-    log1p = np.log1p if isinstance(power, np.ndarray) else ops.log1p
+def compress(power: Any, log1p: Callable[[Any], Any] = np.log1p) -> Any:
+    """Power relative to a full-scale sine to [0, 1]: logarithmic above the floor, linear below it.
+
+    Args:
+        power: Of any shape; for tensors give their own `log1p`, such as `keras.ops.log1p`.
+        log1p: log(1 + x).
+    """
     return log1p(power * _DYNAMICS) / float(np.log1p(_DYNAMICS))
 
 
@@ -64,40 +82,23 @@ def expand(compressed: np.ndarray) -> np.ndarray:
     return np.expm1(compressed.astype(np.float64) * np.log1p(_DYNAMICS)) / _DYNAMICS
 
 
-@keras.saving.register_keras_serializable(package="polyamp")
-class LogFrequencySpectrogram(keras.layers.Layer):
-    """Audio to compressed log-frequency power, without weights.
+def spectrogram(audio: np.ndarray, hop_length: int, windows: tuple[int, ...] = WINDOWS, align_ends: bool = False) -> np.ndarray:
+    """What the layer `LogFrequencySpectrogram` gives, without Keras.
 
-    Input `[batch, samples]`, float32 in [-1, 1] at 16 kHz. Output `[batch, 1 + samples // hop, 294]`, float32, 0 for silence
-    and 1 for a full-scale sine; frame `t` is centred on sample `t * hop`, with silence beyond both ends. With `align_ends` only
-    the longer window is, and the shorter one ends with it: it hears what is newest. The value of a frame depends on the samples
-    under its window alone, never on the loudness of the rest.
+    Args:
+        audio: float32 [samples] in [-1, 1] at 16 kHz.
+        hop_length, windows, align_ends: As for the layer.
+
+    Returns:
+        float32 `[1 + samples // hop_length, 294]`.
     """
-
-    def __init__(self, hop_length: int = 512, windows: tuple[int, ...] = WINDOWS, align_ends: bool = False, **kwargs: Any):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
-        self.hop_length = hop_length
-        self.windows = tuple(windows)
-        self.align_ends = align_ends
-        self._filters = trimmed_filters(self.windows)
-
-    def call(self, audio: Any) -> Any:
-        bands = []
-        for window, weights in self._filters.items():
-            half = window // 2
-            later = max(self.windows) // 2 - half if self.align_ends else 0  # Samples.
-            before, after = half - later, half + later
-            padded = ops.pad(audio, [[0, 0], [max(before, 0), after]])[:, max(-before, 0) :]
-            real, imaginary = ops.stft(padded, window, self.hop_length, window, window="hann", center=False)
-            power = ops.square(real[..., : len(weights)]) + ops.square(imaginary[..., : len(weights)])
-            bands.append(ops.matmul(power, weights))  # [batch, time, bins of this window]
-        return compress(ops.concatenate(bands, axis=-1))
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        samples = input_shape[1]
-        return (input_shape[0], None if samples is None else 1 + samples // self.hop_length, NUM_BINS)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["trainable"], config["dtype"]
-        return {**config, "hop_length": self.hop_length, "windows": self.windows, "align_ends": self.align_ends}
+    bands = []
+    for window, (before, after) in paddings(windows, align_ends).items():
+        padded = np.pad(audio, (max(before, 0), after))[max(-before, 0) :]
+        hann = np.hanning(window + 1)[:-1].astype(np.float32)
+        frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop_length]
+        filters = trimmed_filters(windows)[window]
+        spectrum = np.fft.rfft(frames * hann)[:, : len(filters)]
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        bands.append(power.astype(np.float32, copy=False) @ filters)
+    return compress(np.concatenate(bands, axis=1)).astype(np.float32, copy=False)

@@ -1,4 +1,5 @@
-"""Spectrogram layers without weights, for any Keras backend: HTK mel bands and the constant-Q transform, both as in librosa."""
+"""Spectrogram layers without weights, for any Keras backend: HTK mel bands and the constant-Q transform, both as in librosa,
+and the log-frequency spectrogram of the pitch-shared models."""
 
 from typing import Any
 
@@ -7,8 +8,7 @@ import numpy as np
 from keras import ops
 
 from polyamp import constants
-from polyamp.audio import filters
-from polyamp.audio.log_frequency import LogFrequencySpectrogram
+from polyamp.audio import filters, log_frequency
 from polyamp.errors import HParamsError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams
 
@@ -174,6 +174,49 @@ class CQT(_DecibelSpectrogram):
     def get_config(self) -> dict[str, Any]:
         own = {"num_bins": self.num_bins, "bins_per_octave": self.bins_per_octave, "fmin": self.fmin}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class LogFrequencySpectrogram(keras.layers.Layer):
+    """Audio to compressed log-frequency power, without weights.
+
+    Input `[batch, samples]`, float32 in [-1, 1] at 16 kHz. Output `[batch, 1 + samples // hop, 294]`, float32, 0 for silence
+    and 1 for a full-scale sine; frame `t` is centred on sample `t * hop`, with silence beyond both ends. With `align_ends` only
+    the longer window is, and the shorter one ends with it: it hears what is newest. The value of a frame depends on the samples
+    under its window alone, never on the loudness of the rest.
+    """
+
+    def __init__(
+        self,
+        hop_length: int = 512,
+        windows: tuple[int, ...] = log_frequency.WINDOWS,
+        align_ends: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self.hop_length = hop_length
+        self.windows = tuple(windows)
+        self.align_ends = align_ends
+        self._filters = log_frequency.trimmed_filters(self.windows)
+
+    def call(self, audio: Any) -> Any:
+        bands = []
+        for window, (before, after) in log_frequency.paddings(self.windows, self.align_ends).items():
+            weights = self._filters[window]
+            padded = ops.pad(audio, [[0, 0], [max(before, 0), after]])[:, max(-before, 0) :]
+            real, imaginary = ops.stft(padded, window, self.hop_length, window, window="hann", center=False)
+            power = ops.square(real[..., : len(weights)]) + ops.square(imaginary[..., : len(weights)])
+            bands.append(ops.matmul(power, weights))  # [batch, time, bins of this window]
+        return log_frequency.compress(ops.concatenate(bands, axis=-1), ops.log1p)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        samples = input_shape[1]
+        return (input_shape[0], None if samples is None else 1 + samples // self.hop_length, log_frequency.NUM_BINS)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["trainable"], config["dtype"]
+        return {**config, "hop_length": self.hop_length, "windows": self.windows, "align_ends": self.align_ends}
 
 
 def make_spectrogram(hparams: MelodicHParams, name: str = "spectrogram") -> keras.layers.Layer:

@@ -5,8 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from polyamp import constants
-from polyamp.audio.log_frequency import LogFrequencySpectrogram
-from polyamp.audio.spectrogram import CQT
+from polyamp.audio.spectrogram import CQT, LogFrequencySpectrogram
 from polyamp.hparams import TimbreHParams
 from polyamp.models import losses
 from polyamp.models.layers import audio_input

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from polyamp.audio import log_frequency
-from polyamp.audio.log_frequency import LogFrequencySpectrogram, bin_frequencies, compress, expand
+from polyamp.audio.log_frequency import bin_frequencies, compress, expand
+from polyamp.audio.spectrogram import LogFrequencySpectrogram
 
 
 def spectrum_of(audio):
@@ -80,3 +81,14 @@ def test_layer_survives_its_config():
     layer = LogFrequencySpectrogram(hop_length=256, name="front")
     again = LogFrequencySpectrogram.from_config(layer.get_config())
     assert (again.hop_length, again.name) == (256, "front")
+
+
+@pytest.mark.parametrize("align_ends", [False, True])
+@pytest.mark.parametrize("samples", [1, 700, 20_000])
+def test_numpy_and_keras_agree(samples, align_ends):
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, samples).astype(np.float32)
+    layer = LogFrequencySpectrogram(256, (2048, 1024), align_ends)
+    of_layer = keras.ops.convert_to_numpy(layer(audio[None]))[0]
+    found = log_frequency.spectrogram(audio, 256, (2048, 1024), align_ends)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, of_layer, atol=2e-5)

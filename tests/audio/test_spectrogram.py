@@ -15,8 +15,7 @@ import soxr
 from keras import ops
 
 from polyamp.audio import filters
-from polyamp.audio.log_frequency import LogFrequencySpectrogram
-from polyamp.audio.spectrogram import CQT, MelSpectrogram, make_spectrogram
+from polyamp.audio.spectrogram import CQT, LogFrequencySpectrogram, MelSpectrogram, make_spectrogram
 from polyamp.errors import HParamsError
 from polyamp.hparams import MelodicHParams
 

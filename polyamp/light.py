@@ -1,0 +1,151 @@
+"""Trained networks on LiteRT, a runtime that starts in a fraction of the time that TensorFlow takes: what predictions run on.
+
+Beside a checkpoint `ckpt-<step>.npz` may lie `ckpt-<step>-<checksum of it>.tflite.xz`, the same network as
+`polyamp.light_export` writes it. It answers what the Keras model answers, to a hundred-thousandth. Where it or the runtime is
+missing, Keras does the work.
+
+Spectrograms are computed by `polyamp.audio.log_frequency`; the networks take them, and have one signature for each part.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from polyamp import checkpoint, startup
+from polyamp.audio import log_frequency
+from polyamp.errors import CheckpointError
+from polyamp.hparams import MelodicHParams, TimbreHParams
+from polyamp.predict import window_frames
+
+SUFFIX = ".tflite.xz"  # Compressed, as layers that all pitches share are laid out as matrices over all of them.
+ROLLS, FAMILIES = "rolls", "families"  # Signatures.
+_NEEDED = ("ai_edge_litert", "lzma")  # The second is missing where Python was built without it.
+
+
+@dataclasses.dataclass
+class Part:
+    """A part of a model, called like that of a Keras model."""
+
+    predict_on_batch: Callable[[Any], Any]
+    jit_compile: bool = False  # Has no effect.
+
+
+class LightModel:
+    """A network and its front end; `part` has the parts that `polyamp.transcribe` runs.
+
+    Args:
+        path: A file that `polyamp.light_export` wrote.
+        hparams: The settings of the checkpoint beside it.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+
+    def __init__(self, path: Path, hparams: MelodicHParams):
+        import lzma
+
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._hparams = hparams
+        try:
+            content = lzma.decompress(path.read_bytes())
+            with startup.silent_stderr():  # It announces its delegate.
+                self._interpreter = Interpreter(model_content=content, num_threads=num_threads())
+                self._interpreter.allocate_tensors()
+            self._signatures = set(self._interpreter.get_signature_list())
+        except (OSError, lzma.LZMAError, ValueError) as error:
+            raise CheckpointError(f"{path}: not a readable network ({error}); remove it, or write it again.") from error
+
+    def part(self, name: str) -> Part:
+        """The part with that signature: audio to rolls, or audio and notes to families; see `polyamp.models.parts`."""
+        if name not in self._signatures:
+            raise CheckpointError(f"the network has no part {name!r}; it has {', '.join(sorted(self._signatures))}.")
+        run = self._interpreter.get_signature_runner(name)
+        if name == ROLLS:
+            return Part(functools.partial(_rolls, run, self._hparams.hop_length))
+        assert isinstance(self._hparams, TimbreHParams)
+        timbre_hop = self._hparams.timbre_hop_length
+        return Part(lambda inputs: run(spectrum=_spectra(inputs["audio"], timbre_hop), notes=inputs["notes"]))
+
+
+def _rolls(run: Any, hop_length: int, audio: np.ndarray) -> dict[str, np.ndarray]:
+    """Rolls of a window, `[1, samples]`, that is as long as the network's or shorter: then silence follows it."""
+    spectrum = _spectra(audio, hop_length)
+    num_frames = spectrum.shape[1]
+    missing = run.get_input_details()["spectrum"]["shape"][1] - num_frames
+    answer = run(spectrum=np.pad(spectrum, [[0, 0], [0, missing], [0, 0]]))
+    return {name: roll[:, :num_frames] for name, roll in answer.items()}
+
+
+def _spectra(audio: np.ndarray, hop_length: int) -> np.ndarray:
+    """`[1, samples]` to `[1, time, 294]`."""
+    return log_frequency.spectrogram(audio[0], hop_length)[np.newaxis]
+
+
+def num_threads() -> int:
+    """As many as the process has processors."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def is_possible(model_type: str, hparams: MelodicHParams) -> bool:
+    """Whether networks of these settings can be written for the light runtime: those with the log-frequency front end."""
+    melodic = model_type == "TIMBRE" or (model_type in ("MELODIC", "FULL") and hparams.spec_type == "log_frequency")
+    timbre = not isinstance(hparams, TimbreHParams) or hparams.timbre_architecture == "harmonics"
+    return melodic and timbre
+
+
+def window_length(hparams: MelodicHParams) -> int:
+    """Frames of the windows, margins included, that `predict.predict_rolls` cuts for these settings."""
+    core, margin = window_frames(hparams)
+    return core + 2 * margin
+
+
+def path_beside(path: Path) -> Path:
+    """Where the network of a checkpoint lies, if there is one; by its name it belongs to no other weights than these.
+
+    Raises:
+        CheckpointError: There is no such checkpoint.
+    """
+    try:
+        checksum = zlib.crc32(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    return path.with_name(f"{path.stem}-{checksum:08x}{SUFFIX}")
+
+
+def load(
+    model_type: str,
+    model_dir: str | Path | None = None,
+    load_id: str = "*",
+    model_id: str | None = None,
+    load_full: bool | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> checkpoint.Loaded | None:
+    """What `checkpoint.load_model` would load, on the light runtime; None if that cannot be.
+
+    Raises:
+        CheckpointError, HParamsError: As `checkpoint.load_model`.
+    """
+    joined = model_type == "FULL" and load_full is False  # Of two checkpoints.
+    if joined or any(importlib.util.find_spec(module) is None for module in _NEEDED):
+        return None
+    path, hparams = checkpoint.locate(model_type, model_dir, load_id, model_id, load_full, overrides)
+    network = path_beside(path)
+    if hparams.predict_runtime == "keras" or not network.is_file():
+        return None
+    if window_length(hparams) > window_length(checkpoint.stored_hparams(path)):
+        logging.info("%s: has not been written for windows of that length; predicting with Keras.", network)
+        return None
+    logging.debug("%s: on LiteRT.", network)
+    _, meta = checkpoint.read(path)
+    return checkpoint.Loaded(LightModel(network, hparams), hparams, path, int(meta["step"]))

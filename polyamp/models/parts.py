@@ -1,0 +1,38 @@
+"""The parts of Keras models that `polyamp.transcribe` runs one after the other, sharing the models' weights."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from polyamp.models import autoregressive, full
+
+# Parts that were made already, as a new one would be compiled again; they go with the models.
+_MADE: "weakref.WeakKeyDictionary[keras.Model, dict[str, Any]]" = weakref.WeakKeyDictionary()
+
+
+def part(model: keras.Model, name: str) -> Any:
+    """A part of a model, the same one at every call.
+
+    Args:
+        model: A built model.
+        name: "rolls", of a Melodic or Full model, takes audio `[batch, samples]` and answers four rolls `[batch, time, 88]`.
+            "families", of a Timbre or Full model, takes "audio" and "notes" `[batch, notes, 3]` and answers "family", `[batch,
+            notes, 12]`. "features" and "states", of an Autoregressive model, are `autoregressive.acoustic_part` and
+            `autoregressive.RecurrentPart`.
+    """
+    if name in ("rolls", "families") and getattr(model, "name", None) != "full":
+        return model  # Has no other part.
+    made = _MADE.setdefault(model, {})
+    if name not in made:
+        made[name] = _MAKERS[name](model)
+    return made[name]
+
+
+_MAKERS: dict[str, Callable[[keras.Model], Any]] = {
+    "rolls": full.melodic_part,
+    "families": full.timbre_part,
+    "features": autoregressive.acoustic_part,
+    "states": autoregressive.RecurrentPart,
+}

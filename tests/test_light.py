@@ -1,0 +1,141 @@
+"""Predictions without TensorFlow: the same answers as Keras', and Keras where they cannot be had."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polyamp import checkpoint, hparams, light, notes, transcribe
+from polyamp.audio import reading
+from polyamp.errors import CheckpointError
+from polyamp.notes import Notes
+from polyamp.predict import predict_rolls
+
+RECORDING = Path(__file__).parent / "data" / "handel_air.ogg"
+
+
+@pytest.fixture(scope="module")
+def audio():
+    return reading.read(RECORDING)
+
+
+def equal(found: Notes, wanted: Notes) -> bool:
+    same = all(np.array_equal(getattr(found, name), getattr(wanted, name)) for name in ("pitch", "program"))
+    close = all(np.allclose(getattr(found, name), getattr(wanted, name), atol=1e-3) for name in ("onset", "offset"))
+    return same and close and np.abs(found.velocity - wanted.velocity).max() <= 1
+
+
+@pytest.mark.parametrize("model_type", ["MELODIC", "FULL"])
+def test_rolls_and_notes_are_those_of_keras(audio, model_type):
+    fast, slow = light.load(model_type), checkpoint.load_model(model_type)
+    assert fast is not None and (fast.hparams, fast.path, fast.step) == (slow.hparams, slow.path, slow.step)
+    assert isinstance(fast.model, light.LightModel)
+    of_fast, of_slow = (predict_rolls(transcribe.part(of.model, "rolls"), [audio], of.hparams) for of in (fast, slow))
+    assert of_fast.keys() == of_slow.keys()
+    for name, roll in of_slow.items():
+        np.testing.assert_allclose(of_fast[name], roll, atol=1e-3)
+    found, wanted = (transcribe.transcribe(of.model, lambda: [audio], of.hparams) for of in (fast, slow))
+    assert len(wanted) > 40 and equal(found, wanted)
+
+
+def test_families_are_those_of_keras(audio):
+    fast, slow = light.load("TIMBRE"), checkpoint.load_model("TIMBRE")
+    assert fast is not None
+    # No note begins or ends in the very middle of a frame, where rounding decides to which side it belongs.
+    of = Notes.of([0.51, 1.02, 1.03, 3.04], [0.91, 1.23, 5.01, 3.52], [60, 64, 21, 108], [80, 80, 80, 80])
+    given = [transcribe.predict_families(loaded.model, [audio], of, loaded.hparams) for loaded in (fast, slow)]
+    np.testing.assert_allclose(given[0], given[1], atol=1e-3)
+    np.testing.assert_allclose(given[0].sum(axis=1), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 511, 16_000])
+def test_clips_of_any_length(samples):
+    loaded = light.load("MELODIC")
+    assert loaded is not None
+    rolls = predict_rolls(transcribe.part(loaded.model, "rolls"), [np.zeros(samples, np.float32)], loaded.hparams)
+    assert {roll.shape for roll in rolls.values()} == {(1 + samples // 512, 88)}
+
+
+def test_prediction_imports_neither_keras_nor_tensorflow(tmp_path):
+    code = f"""
+import sys, polyamp_runner
+assert polyamp_runner.main(["polyamp", "--mode=predict", "--audio_filename={RECORDING}", "--output_dir={tmp_path}"]) == 0
+print({{"keras", "tensorflow", "librosa", "note_seq"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert not done.stderr
+    assert len(notes.read_midi(tmp_path / "handel_air-polyamp.mid")) > 40
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"overrides": {"predict_runtime": "keras"}},
+        {"overrides": {"predict_window_seconds": 60.0}},
+        {"model_type": "AUTOREGRESSIVE"},
+        {"model_type": "FULL", "load_full": False},
+    ],
+)
+def test_what_it_cannot_do_is_left_to_keras(arguments):
+    assert light.load(**{"model_type": "MELODIC", **arguments}) is None
+
+
+@pytest.mark.parametrize("missing", ["ai_edge_litert", "lzma"])
+def test_keras_does_it_where_a_module_is_missing(monkeypatch, missing):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name))
+    assert light.load("MELODIC") is None
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """The package's Melodic weights in a folder of their own: the checkpoint and the network beside it."""
+    path = light.load("MELODIC").path
+    shutil.copytree(path.parent, tmp_path / "MELODIC" / "x")
+    return tmp_path / "MELODIC" / "x" / path.name
+
+
+def test_a_network_of_other_weights_is_not_used(copied):
+    model_dir = copied.parents[2]
+    assert light.load("MELODIC", model_dir) is not None
+    arrays, meta = checkpoint.read(copied)
+    np.savez(copied, **{**arrays, "meta": np.array('{"step": 1}')})
+    assert light.load("MELODIC", model_dir) is None
+    assert checkpoint.load_model("MELODIC", model_dir).step == 1
+
+
+def test_a_damaged_network_is_named(copied):
+    network = light.path_beside(copied)
+    network.write_bytes(network.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=network.name):
+        light.load("MELODIC", copied.parents[2])
+
+
+def test_an_exported_model_predicts_as_it_was_trained(tmp_path, audio):
+    """Of any settings with this front end, not only of the weights that ship; and older networks of that name are removed."""
+    import keras
+
+    from polyamp import light_export, models
+
+    keras.utils.set_random_seed(1)
+    settings = hparams.resolve("MELODIC", "melodic_compact", {"channels": 8, "predict_window_seconds": 4.0})
+    assert light.is_possible("MELODIC", settings) and not light.is_possible("MELODIC", hparams.resolve("MELODIC"))
+    model = models.build("MELODIC", settings)
+    path = tmp_path / "MELODIC" / "a" / "ckpt-00000003.npz"
+    path.parent.mkdir(parents=True)
+    checkpoint.save(path, model, {"step": 3})
+    (path.parent / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
+    stale = path.parent / f"ckpt-00000003-00000000{light.SUFFIX}"
+    stale.touch()
+    written = light_export.write(model, settings, path)
+    assert sorted(path.parent.glob(f"*{light.SUFFIX}")) == [written]
+    loaded = light.load("MELODIC", tmp_path)
+    assert loaded is not None
+    of_fast = predict_rolls(transcribe.part(loaded.model, "rolls"), [audio], settings)
+    for name, roll in predict_rolls(model, [audio], settings).items():
+        np.testing.assert_allclose(of_fast[name], roll, atol=1e-4)
