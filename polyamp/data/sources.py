@@ -45,7 +45,7 @@ def load(recording: Recording) -> tuple[np.ndarray, Notes]:
         DataError: The notes cannot be read.
     """
     audio = reading.read(recording.audio)
-    return audio, notes.crop(_read_labels(recording.labels), 0.0, len(audio) / constants.SAMPLE_RATE, clip=False)
+    return audio, notes.crop(read_labels(recording.labels), 0.0, len(audio) / constants.SAMPLE_RATE, clip=False)
 
 
 def examples(recording: Recording, min_length: float, max_length: float) -> list[Example]:
@@ -54,7 +54,8 @@ def examples(recording: Recording, min_length: float, max_length: float) -> list
     return segments.examples(recording.id, audio, labels, min_length, max_length)
 
 
-def _read_labels(path: Path) -> Notes:
+def read_labels(path: Path) -> Notes:
+    """The notes of a file of labels of any of the known kinds; `DataError` if it cannot be read."""
     if path.name == slakh.METADATA:
         return slakh.read_notes(path)
     suffix = path.suffix.lower()

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs other transcribers for scripts/benchmark_peers.py, each into a virtual environment of its own, because their
+# requirements do not go together.
+#
+#   bash scripts/install_peers.sh [FOLDER] [PEER ...]      (default: peers, basic_pitch; also known: transkun)
+set -eu
+
+folder="${1:-peers}"
+[ $# -gt 0 ] && shift
+[ $# -gt 0 ] || set -- basic_pitch
+PYTHON="${PYTHON:-python3}"
+
+for peer in "$@"; do
+  "$PYTHON" -m venv "$folder/$peer"
+  pip="$folder/$peer/bin/python -m pip install --quiet --disable-pip-version-check"
+  case "$peer" in
+    basic_pitch)
+      # Its requirements pin versions that Python 3.12 cannot install; without them it runs. resampy needs pkg_resources, which
+      # setuptools 80 takes away.
+      $pip --no-deps basic-pitch
+      $pip onnxruntime librosa mir_eval pretty_midi resampy scikit-learn "setuptools<80"
+      ;;
+    transkun) $pip transkun ;; # With PyTorch, some 2 GB.
+    *)
+      echo "error: $peer is not known; there are basic_pitch and transkun." >&2
+      exit 1
+      ;;
+  esac
+  echo "$folder/$peer"
+done
