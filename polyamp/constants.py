@@ -13,6 +13,7 @@ MAX_MIDI_VELOCITY = 127
 
 DEFAULT_QPM = 120.0
 DEFAULT_PROGRAM = 0  # Acoustic grand piano.
+DRUM_PROGRAM = 118  # Synth drum, of the family "other": what drum notes get where they are labelled.
 
 MODEL_TYPES = ("MELODIC", "TIMBRE", "FULL", "AUTOREGRESSIVE")
 

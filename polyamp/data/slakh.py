@@ -1,7 +1,7 @@
 """Slakh's layout: folders `Track*` with a mix, a MIDI file per stem and metadata.yaml, as distributed or rendered here.
 
 Slakh2100 (original and redux: folders train, validation, test, and omitted, which is left out) and BabySlakh (no split).
-Drums are never labelled: what they play has no pitch, and no family is theirs. They stay in the mixes.
+Drums stay in the mixes and are not labelled unless asked for: what they play has no pitch, and no family is theirs.
 Manilow et al. 2019, "Cutting music source separation some Slakh".
 """
 
@@ -42,11 +42,12 @@ def find(folder: Path) -> list[Recording]:
     return tracks
 
 
-def read_notes(metadata: Path) -> Notes:
-    """The notes of all stems of a track but the drums, each with its stem's General MIDI program.
+def read_notes(metadata: Path, use_drums: bool = False) -> Notes:
+    """The notes of all stems of a track, each with its stem's General MIDI program.
 
     Args:
         metadata: The track's metadata.yaml.
+        use_drums: Those of drums too, as notes of `constants.DRUM_PROGRAM`.
 
     Raises:
         DataError: It, or the MIDI file of a stem, cannot be read.
@@ -54,9 +55,9 @@ def read_notes(metadata: Path) -> Notes:
     parts = []
     for name, stem in _stems(metadata).items():
         path = metadata.parent / "MIDI" / f"{name}.mid"
-        if stem["is_drum"] or not path.is_file():  # Some stems of Slakh have no notes and no file.
+        if stem["is_drum"] and not use_drums or not path.is_file():  # Some stems of Slakh have no notes and no file.
             continue
-        of_stem = notes.read_midi(path)
+        of_stem = notes.read_midi(path, use_drums=stem["is_drum"])
         parts.append(dataclasses.replace(of_stem, program=np.full(len(of_stem), stem["program"], np.int64)))
     return notes.concatenate(parts)
 
@@ -71,7 +72,7 @@ def _stems(metadata: Path) -> dict[str, dict[str, Any]]:
         found = {
             str(name): {
                 "is_drum": bool(stem["is_drum"]),
-                "program": constants.DEFAULT_PROGRAM if stem["is_drum"] else int(stem["program_num"]),
+                "program": constants.DRUM_PROGRAM if stem["is_drum"] else int(stem["program_num"]),
             }
             for name, stem in stems.items()
         }

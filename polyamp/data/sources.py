@@ -35,8 +35,8 @@ def find(dataset: str, input_dir: str | Path) -> list[Recording]:
     return find_with(DATASETS, dataset, input_dir)
 
 
-def load(recording: Recording) -> tuple[np.ndarray, Notes]:
-    """Audio, float32 [samples] at 16 kHz, and the notes that begin before its end.
+def load(recording: Recording, use_drums: bool = False) -> tuple[np.ndarray, Notes]:
+    """Audio, float32 [samples] at 16 kHz, and the notes that begin before its end, with those of drums if asked for.
 
     A note that goes on after the end of the audio, as in a clip from a longer recording, keeps its offset.
 
@@ -45,23 +45,27 @@ def load(recording: Recording) -> tuple[np.ndarray, Notes]:
         DataError: The notes cannot be read.
     """
     audio = reading.read(recording.audio)
-    return audio, notes.crop(read_labels(recording.labels), 0.0, len(audio) / constants.SAMPLE_RATE, clip=False)
+    return audio, notes.crop(read_labels(recording.labels, use_drums), 0.0, len(audio) / constants.SAMPLE_RATE, clip=False)
 
 
-def examples(recording: Recording, min_length: float, max_length: float) -> list[Example]:
+def examples(recording: Recording, min_length: float, max_length: float, use_drums: bool = False) -> list[Example]:
     """What TFRecords hold of a recording: see `polyamp.data.segments.examples`; `max_length` 0 keeps it whole."""
-    audio, labels = load(recording)
+    audio, labels = load(recording, use_drums)
     return segments.examples(recording.id, audio, labels, min_length, max_length)
 
 
-def read_labels(path: Path) -> Notes:
-    """The notes of a file of labels of any of the known kinds; `DataError` if it cannot be read."""
+def read_labels(path: Path, use_drums: bool = False) -> Notes:
+    """The notes of a file of labels of any of the known kinds, those of drums only if asked for.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     if path.name == slakh.METADATA:
-        return slakh.read_notes(path)
+        return slakh.read_notes(path, use_drums)
     suffix = path.suffix.lower()
     if suffix == ".tsv":
         return notes.read_tsv(path)
-    return _read_maps_txt(path) if suffix == ".txt" else notes.read_midi(path)
+    return _read_maps_txt(path) if suffix == ".txt" else notes.read_midi(path, use_drums=use_drums)
 
 
 def _read_maps_txt(path: Path) -> Notes:

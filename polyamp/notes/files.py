@@ -29,7 +29,7 @@ def from_sequence(sequence: "music_pb2.NoteSequence", apply_sustain: bool = True
         sequence: Unquantized NoteSequence; not changed.
         apply_sustain: Let notes sound as long as the sustain pedal (controller 64, at 64 and above) holds them. Do it once,
             where labels are made.
-        use_drums: Keep drum notes.
+        use_drums: Keep drum notes, as notes of `constants.DRUM_PROGRAM`: their own program is the number of a kit.
 
     Raises:
         DataError: A note has an impossible value.
@@ -39,7 +39,7 @@ def from_sequence(sequence: "music_pb2.NoteSequence", apply_sustain: bool = True
 
         sequence = sequences_lib.apply_sustain_control_changes(sequence)
     rows = [
-        (note.start_time, note.end_time, note.pitch, note.velocity, note.program)
+        (note.start_time, note.end_time, note.pitch, note.velocity, constants.DRUM_PROGRAM if note.is_drum else note.program)
         for note in sequence.notes
         if use_drums or not note.is_drum
     ]

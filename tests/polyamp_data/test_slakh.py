@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import yaml
 
+from polyamp import constants
 from polyamp.data import slakh, sources
 from polyamp.errors import DataError
 
@@ -62,6 +63,17 @@ def test_notes_carry_the_program_of_their_stem_and_drums_are_left_out(tmp_path: 
     assert notes.velocity.tolist() == [64, 70, 90]
     np.testing.assert_allclose(notes.onset, [0.25, 0.5, 1.5], atol=2e-3)
     np.testing.assert_allclose(notes.offset, [2.0, 1.0, 1.75], atol=2e-3)
+
+
+def test_drums_are_labelled_as_other_if_asked_for(tmp_path: Path):
+    _track(tmp_path / "Track00001")
+    (track,) = sources.find("slakh", tmp_path)
+    without, labels = sources.read_labels(track.labels), sources.read_labels(track.labels, use_drums=True)
+    drums = labels.program == constants.DRUM_PROGRAM
+    assert drums.sum() == len(labels) - len(without) > 0
+    assert constants.FAMILIES[constants.PROGRAM_FAMILY[constants.DRUM_PROGRAM]] == "other"
+    (example,) = sources.examples(track, 0.0, 0.0, use_drums=True)
+    assert sorted(example.notes.program.tolist()) == sorted(labels.program.tolist())
 
 
 def test_a_stem_without_a_midi_file_has_no_notes(tmp_path: Path):
