@@ -194,7 +194,7 @@ class TestSequences:
         assert notes.from_sequence(sequence).offset.tolist() == [1.2, 1.5]
         assert notes.from_sequence(sequence, apply_sustain=False).offset.tolist() == [0.5, 1.5]
         with_drums = notes.from_sequence(sequence, use_drums=True)
-        assert dict(zip(with_drums.pitch.tolist(), with_drums.program.tolist(), strict=True))[36] == 118  # Not the kit's number.
+        assert dict(zip(with_drums.pitch.tolist(), with_drums.program.tolist(), strict=True))[36] == 118
         assert notes.from_sequence(music_pb2.NoteSequence()) == Notes.empty()
 
 
