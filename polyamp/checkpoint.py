@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import keras
 
     from polyamp.light import LightModel
+    from polyamp.state_stream import StateNetwork
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
 HPARAMS_FILE, BEST_FILE = "hparams.json", "best.npz"
@@ -36,7 +37,7 @@ _NAME = re.compile(r"ckpt-(\d{8,})\.npz")
 class Loaded:
     """A model with trained weights, the settings that it was trained with, and where it came from."""
 
-    model: "keras.Model | LightModel"
+    model: "keras.Model | LightModel | StateNetwork"
     hparams: MelodicHParams
     path: Path
     step: int
@@ -133,6 +134,19 @@ def restore(
     wanted = _named(model, optimizer)
     _assign(arrays if optimizer is not None else _weights_of(arrays), wanted, path, part)
     return meta
+
+
+def network_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """A checkpoint's weights by the names that they have in the model, without optimizer, floats as float32; needs no Keras.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    weights = _weights_of(read(path)[0])
+    return {
+        name.removeprefix(_WEIGHTS): array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
+        for name, array in weights.items()
+    }
 
 
 def _weights_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

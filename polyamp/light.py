@@ -1,4 +1,6 @@
-"""Trained networks on LiteRT, a runtime that starts in a fraction of the time that TensorFlow takes: what predictions run on.
+"""Trained networks on what starts in a fraction of the time that TensorFlow takes: what predictions run on.
+
+The Autoregressive model runs in numpy, as when it listens live (`polyamp.state_stream`), the others on LiteRT.
 
 Beside a checkpoint `ckpt-<step>.npz` may lie `ckpt-<step>-<checksum of it>.tflite.xz`, the same network as
 `polyamp.light_export` writes it. It answers what the Keras model answers, to a hundred-thousandth. Where it or the runtime is
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from polyamp import checkpoint, startup
+from polyamp import checkpoint, startup, state_stream
 from polyamp.audio import log_frequency
 from polyamp.errors import CheckpointError
 from polyamp.hparams import MelodicHParams, TimbreHParams
@@ -136,6 +138,8 @@ def load(
     Raises:
         CheckpointError, HParamsError: As `checkpoint.load_model`.
     """
+    if model_type == "AUTOREGRESSIVE":
+        return _load_states(checkpoint.locate(model_type, model_dir, load_id, model_id, load_full, overrides))
     joined = model_type == "FULL" and load_full is False  # Of two checkpoints.
     if joined or any(importlib.util.find_spec(module) is None for module in _NEEDED):
         return None
@@ -149,3 +153,11 @@ def load(
     logging.debug("%s: on LiteRT.", network)
     _, meta = checkpoint.read(path)
     return checkpoint.Loaded(LightModel(network, hparams), hparams, path, int(meta["step"]))
+
+
+def _load_states(where: tuple[Path, MelodicHParams]) -> checkpoint.Loaded | None:
+    """The compact Autoregressive network in numpy. The published one is large enough for Keras to be faster."""
+    path, hparams = where
+    if hparams.predict_runtime == "keras" or hparams.architecture != "pitch_shared":
+        return None
+    return checkpoint.Loaded(state_stream.load(path, hparams), hparams, path, int(checkpoint.read(path)[1]["step"]))

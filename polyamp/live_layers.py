@@ -1,32 +1,33 @@
 """The Autoregressive model one frame at a time, in numpy: what its Keras layers compute, with ring buffers for the past.
 
 A step of the compact network is some dozens of small products, for which calling a Keras function costs several times what they
-cost. Batch normalisation is folded into the convolutions. Every object keeps its own past and its memory never grows.
+cost, and Keras itself takes seconds to start. Batch normalisation is folded into the convolutions. Every object keeps its own
+past and its memory never grows.
+
+Weights are given by the names that they have in a checkpoint (`polyamp.checkpoint.network_weights`).
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
-import keras
 import numpy as np
 
-from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS, compress, trimmed_filters
-from polyamp.audio.spectrogram import LogFrequencySpectrogram, MelSpectrogram
+from polyamp.audio import filters
+from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS, compress, harmonic_offsets, trimmed_filters
 from polyamp.constants import NUM_PITCHES
-from polyamp.models.layers import HarmonicStack, IntervalDense
-from polyamp.models.recurrence import OLDEST, StateRecurrence, age_table
-from polyamp.notes.states import NUM_STATES, OFF, ONSET
+from polyamp.hparams import AutoregressiveHParams
+from polyamp.notes.states import NUM_STATES, OFF, OLDEST, ONSET, age_table, boosts
 
-Step = Callable[[np.ndarray], np.ndarray]  # Takes one frame and gives one, float32.
+Step: TypeAlias = Callable[[np.ndarray], np.ndarray]  # Takes one frame and gives one, float32.
+Weights: TypeAlias = Mapping[str, np.ndarray]  # float32
+
+_NORM_EPSILON = 1e-3  # Of Keras' batch normalisation.
+_POOLED = (2, 3)  # Convolutions of the published network that a pooling over frequency follows.
 
 
-def spectrum_step(layer: keras.layers.Layer) -> tuple[int, Step]:
-    """How many samples a frame of a spectrogram layer is made of, and the function from these to its bins."""
-    if isinstance(layer, MelSpectrogram):
-        return layer.window, _mel(layer)
-    if isinstance(layer, LogFrequencySpectrogram):
-        return max(layer.windows), _log_frequency(layer)
-    raise TypeError(f"{type(layer).__name__} cannot be computed frame by frame.")
+def spectrum_step(hparams: AutoregressiveHParams) -> tuple[int, Step]:
+    """How many samples a frame of the spectrum is made of, and the function from these to its bins."""
+    return hparams.window_length, (_mel if hparams.spec_type == "mel" else _log_frequency)(hparams)
 
 
 def _power(samples: np.ndarray, window: np.ndarray) -> np.ndarray:
@@ -38,21 +39,24 @@ def _hann(length: int) -> np.ndarray:
     return np.hanning(length + 1)[:-1].astype(np.float32)
 
 
-def _mel(layer: MelSpectrogram) -> Step:
-    window, filterbank = _hann(layer.window), np.asarray(layer.filterbank)
+def _mel(hparams: AutoregressiveHParams) -> Step:
+    """Of `polyamp.audio.spectrogram.MelSpectrogram`."""
+    window = _hann(hparams.mel_window)
+    filterbank = filters.mel_filterbank(hparams.spec_n_bins, hparams.mel_window, hparams.spec_fmin, hparams.mel_fmax)
 
     def step(samples: np.ndarray) -> np.ndarray:
-        return np.asarray(layer.compress(_power(samples, window) @ filterbank), np.float32)
+        return filters.compress(_power(samples, window) @ filterbank, filters.MEL_FLOOR_DB).astype(np.float32)
 
     return step
 
 
-def _log_frequency(layer: LogFrequencySpectrogram) -> Step:
-    longest = max(layer.windows)
-    parts = []
-    for length, weights in trimmed_filters(layer.windows).items():
-        end = longest if layer.align_ends else (longest + length) // 2
-        parts.append((slice(end - length, end), _hann(length), weights))
+def _log_frequency(hparams: AutoregressiveHParams) -> Step:
+    """Of `polyamp.audio.spectrogram.LogFrequencySpectrogram` whose windows end together."""
+    longest = max(hparams.spec_windows)
+    parts = [
+        (slice(longest - length, longest), _hann(length), weights)
+        for length, weights in trimmed_filters(hparams.spec_windows).items()
+    ]
 
     def step(samples: np.ndarray) -> np.ndarray:
         bands = [_power(samples[part], window)[: len(weights)] @ weights for part, window, weights in parts]
@@ -61,13 +65,10 @@ def _log_frequency(layer: LogFrequencySpectrogram) -> Step:
     return step
 
 
-def acoustic_step(acoustic: keras.Model) -> Step:
+def acoustic_step(weights: Weights, hparams: AutoregressiveHParams) -> Step:
     """The function from a frame's spectrum to features, of the frame as many frames earlier as the kernels look ahead."""
-    names = {layer.name for layer in acoustic.layers}
-    return _chain(_pitch_shared(acoustic) if "harmonics" in names else _conv_stack(acoustic))
+    steps = (_pitch_shared if hparams.architecture == "pitch_shared" else _conv_stack)(weights, hparams)
 
-
-def _chain(steps: list[Step]) -> Step:
     def step(frame: np.ndarray) -> np.ndarray:
         for one in steps:
             frame = one(frame)
@@ -79,16 +80,28 @@ def _chain(steps: list[Step]) -> Step:
 class Convolution:
     """A convolution over time and a second axis, whose ends are padded with zeros; then ReLU, and its input if `residual`.
 
-    Frame `t` of the answer is the middle of the kernel where the convolution is not causal: `t` frames less half a kernel.
+    Batch normalisation, and a bias per pitch before it where there is one, are folded into kernel and bias. Frame `t` of the
+    answer is the middle of the kernel where the convolution is not causal: `t` frames less half a kernel.
+
+    Args:
+        weights: Of the network.
+        name: Its layers are called `<name>conv<number>` and so on, as in "block1_conv" or "acoustic_conv1".
+        number: The last part of these names.
+        dilation: In time.
+        residual: Whether the input is added.
     """
 
-    def __init__(self, acoustic: keras.Model, name: str, norm: str, residual: bool = False, pitch_bias: str | None = None):
-        layer = acoustic.get_layer(name)
-        kernel, bias = _folded(layer, acoustic, norm, pitch_bias)
-        dilation = layer.dilation_rate[0]
-        frames, width, channels, filters = kernel.shape
-        self._taps = kernel.reshape(frames, width * channels, filters)
-        self._bias, self._width, self._residual = bias, width, residual
+    def __init__(self, weights: Weights, name: str, number: str = "", dilation: int = 1, residual: bool = False):
+        gamma, beta, mean, variance = (
+            weights[f"{name}_norm{number}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        scale = gamma / np.sqrt(variance + _NORM_EPSILON)
+        before = weights.get(f"{name}_pitch_bias/bias", np.float32(0.0))
+        kernel = weights[f"{name}_conv{number}/kernel"] * scale
+        frames, width, channels, num_filters = kernel.shape
+        self._taps = kernel.reshape(frames, width * channels, num_filters).astype(np.float32)
+        self._bias = ((before - mean) * scale + beta).astype(np.float32)
+        self._width, self._residual = width, residual
         self._delays = [(frames - 1 - tap) * dilation for tap in range(frames)]
         self._past: np.ndarray | None = None  # Frames with their neighbours in the second axis, as a ring.
         self._now = 0
@@ -110,37 +123,20 @@ class Convolution:
         return answer + frame if self._residual else answer
 
 
-def _folded(
-    layer: keras.layers.Layer, acoustic: keras.Model, norm_name: str, pitch_bias: str | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a convolution with the batch normalisation (and bias per pitch) that follows."""
-    norm = acoustic.get_layer(norm_name)
-    gamma, beta, mean, variance = (_array(v) for v in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance))
-    scale = gamma / np.sqrt(variance + norm.epsilon)
-    before = _array(acoustic.get_layer(pitch_bias).bias) if pitch_bias else 0.0
-    return (_array(layer.kernel) * scale).astype(np.float32), ((before - mean) * scale + beta).astype(np.float32)
-
-
-def _array(variable: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
-
-
-def _pitch_shared(acoustic: keras.Model) -> list[Step]:
+def _pitch_shared(weights: Weights, hparams: AutoregressiveHParams) -> list[Step]:
     """Of `polyamp.models.pitch_shared.trunk`."""
-    names = [layer.name for layer in acoustic.layers]
-    steps: list[Step] = [_harmonics(acoustic.get_layer("harmonics"))]
-    steps.append(Convolution(acoustic, "stem_conv", "stem_norm", pitch_bias="stem_pitch_bias"))
-    for number in range(1, 1 + sum(name.endswith("_conv") and name.startswith("block") for name in names)):
-        steps.append(Convolution(acoustic, f"block{number}_conv", f"block{number}_norm", residual=True))
-        if f"mixing{number}_gather" in names:
-            steps.append(_mixing(acoustic, f"mixing{number}"))
+    steps: list[Step] = [_harmonics(hparams), Convolution(weights, "stem")]
+    for number, dilation in enumerate(hparams.temporal_dilations, start=1):
+        steps.append(Convolution(weights, f"block{number}", dilation=dilation, residual=True))
+        if number in hparams.mixing_after:
+            steps.append(_mixing(weights, f"mixing{number}", hparams.mixing_intervals))
     return steps
 
 
-def _harmonics(layer: HarmonicStack) -> Step:
+def _harmonics(hparams: AutoregressiveHParams) -> Step:
     """Of `polyamp.models.layers.HarmonicStack`: `[294]` to `[88, 3 * harmonics]`."""
     lowest = np.arange(NUM_PITCHES)[:, None, None] * BINS_PER_SEMITONE
-    bins = lowest + np.array(layer.offsets)[:, None] + np.arange(BINS_PER_SEMITONE)
+    bins = lowest + np.array(harmonic_offsets(hparams.harmonics))[:, None] + np.arange(BINS_PER_SEMITONE)
     index = np.where((bins >= 0) & (bins < NUM_BINS), bins, NUM_BINS).reshape(NUM_PITCHES, -1)
     padded = np.zeros(NUM_BINS + 1, np.float32)
 
@@ -151,15 +147,15 @@ def _harmonics(layer: HarmonicStack) -> Step:
     return step
 
 
-def _mixing(acoustic: keras.Model, name: str) -> Step:
+def _mixing(weights: Weights, name: str, intervals: tuple[int, ...]) -> Step:
     """Of `polyamp.models.pitch_shared.mixing_block`, `[88, channels]` to the same."""
-    reduce, expand = (acoustic.get_layer(f"{name}_{part}") for part in ("reduce", "expand"))
-    gather: IntervalDense = acoustic.get_layer(f"{name}_gather")
-    kernel, bias = _array(gather.kernel), _array(gather.bias)
-    sources = np.arange(NUM_PITCHES)[:, None] + np.array(gather.shifts)
+    (first, first_bias), (kernel, bias), (last, last_bias) = (
+        (weights[f"{name}_{part}/kernel"], weights[f"{name}_{part}/bias"]) for part in ("reduce", "gather", "expand")
+    )
+    shifts = [0, *intervals, *(-interval for interval in intervals)]  # As `IntervalDense` has them.
+    sources = np.arange(NUM_PITCHES)[:, None] + np.array(shifts)
     sources = np.where((sources >= 0) & (sources < NUM_PITCHES), sources, NUM_PITCHES)
     kernel = kernel.reshape(-1, kernel.shape[-1])
-    first, first_bias, last, last_bias = (_array(v) for v in (reduce.kernel, reduce.bias, expand.kernel, expand.bias))
     padded = np.zeros((NUM_PITCHES + 1, first.shape[1]), np.float32)
 
     def step(frame: np.ndarray) -> np.ndarray:
@@ -170,15 +166,13 @@ def _mixing(acoustic: keras.Model, name: str) -> Step:
     return step
 
 
-def _conv_stack(acoustic: keras.Model) -> list[Step]:
+def _conv_stack(weights: Weights, hparams: AutoregressiveHParams) -> list[Step]:
     """Of `polyamp.models.onsets_frames.conv_stack`: `[bins]` to `[fc_size]`."""
-    dense = acoustic.get_layer("acoustic_dense")
-    kernel, bias = _array(dense.kernel), _array(dense.bias)
-    names = [layer.name for layer in acoustic.layers]
+    kernel, bias = weights["acoustic_dense/kernel"], weights["acoustic_dense/bias"]
     steps: list[Step] = [lambda spectrum: spectrum[:, np.newaxis]]
-    for number in range(1, 4):
-        steps.append(Convolution(acoustic, f"acoustic_conv{number}", f"acoustic_norm{number}"))
-        if f"acoustic_pool{number}" in names:
+    for number in range(1, 1 + len(hparams.acoustic_kernels)):
+        steps.append(Convolution(weights, "acoustic", str(number)))
+        if number in _POOLED:
             steps.append(_max_pool)
     return [*steps, lambda frame: np.maximum(frame.reshape(-1) @ kernel + bias, 0.0)]
 
@@ -190,26 +184,24 @@ def _max_pool(frame: np.ndarray) -> np.ndarray:
 
 
 class RecurrenceStep:
-    """Of `polyamp.models.recurrence.StateRecurrence.free_run`: features of a frame to its states, velocities and times.
+    """Of `polyamp.models.recurrence.StateRecurrence.free_run`: features of a frame to its states, velocities and times."""
 
-    Args:
-        layer: Whose weights, and boosts where none are given.
-        boosts: Added to the logits of the states, `[5]`.
-    """
-
-    def __init__(self, layer: StateRecurrence, boosts: np.ndarray | None = None):
-        self._rows = NUM_PITCHES // layer.pitches_per_row
-        self._feature_kernel, self._embedding = _array(layer.feature_kernel), _array(layer.embedding)
-        self._context_kernel = _array(layer.context_kernel)
-        self._kernels, self._recurrent_kernels, self._biases = (
-            [_array(variable) for variable in of] for of in (layer.kernels, layer.recurrent_kernels, layer.biases)
+    def __init__(self, weights: Weights, hparams: AutoregressiveHParams):
+        own = {name.removeprefix("recurrence/"): array for name, array in weights.items()}
+        layers = range(1, 1 + hparams.recurrent_layers)
+        per_pitch = hparams.architecture == "pitch_shared"
+        self._rows = NUM_PITCHES if per_pitch else 1
+        self._feature_kernel, self._embedding, self._context_kernel, self._head_kernel, self._head_bias = (
+            own[name] for name in ("feature_kernel", "embedding", "context_kernel", "head_kernel", "head_bias")
         )
-        self._head_kernel, self._head_bias = _array(layer.head_kernel), _array(layer.head_bias)
-        self._boosts, self._buckets = layer.boosts if boosts is None else boosts, layer.age_buckets
-        self._steps_of_age = age_table(layer.age_buckets)
-        self._table = self._embedding @ self._context_kernel if layer.per_pitch else None
-        self._hidden = [np.zeros((self._rows, layer.units), np.float32) for _ in self._biases]
-        self._cells = [np.zeros((self._rows, layer.units), np.float32) for _ in self._biases]
+        self._kernels = [own[f"kernel{number}"] for number in layers[1:]]
+        self._recurrent_kernels = [own[f"recurrent_kernel{number}"] for number in layers]
+        self._biases = [own[f"bias{number}"] for number in layers]
+        self._boosts, self._buckets = boosts(hparams.onset_boost, hparams.offset_boost), hparams.age_buckets
+        self._steps_of_age = age_table(hparams.age_buckets)
+        self._table = self._embedding @ self._context_kernel if per_pitch else None
+        self._hidden = [np.zeros((self._rows, hparams.recurrent_units), np.float32) for _ in layers]
+        self._cells = [np.zeros((self._rows, hparams.recurrent_units), np.float32) for _ in layers]
         self._state = np.full(NUM_PITCHES, OFF)
         self._age = np.full(NUM_PITCHES, OLDEST)
 

@@ -2,18 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import cast
 
-import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from polyamp import checkpoint, constants
+from polyamp import checkpoint, constants, state_stream
 from polyamp.errors import DataError
-from polyamp.hparams import AutoregressiveHParams
-from polyamp.live_layers import RecurrenceStep, acoustic_step, spectrum_step
-from polyamp.models import autoregressive
 from polyamp.notes import Notes, states
+from polyamp.state_stream import StateFrame, StateNetwork, StateStream
 
 _SHORTEST = 1e-3  # Seconds; as `states.to_notes` has it.
 
@@ -50,33 +46,19 @@ class StreamingTranscriber:
         for event in transcriber.finish(): ...
 
     Args:
-        model: An Autoregressive model.
-        hparams: Its settings.
+        network: The model.
     """
 
-    def __init__(self, model: keras.Model, hparams: AutoregressiveHParams):
-        network = autoregressive.network(model)
-        self._hparams = hparams
-        self._window_length, self._spectrum = spectrum_step(model.get_layer("spectrogram"))
-        self._acoustic = acoustic_step(network.get_layer("acoustic"))
-        self._recurrence = RecurrenceStep(network.get_layer("recurrence"))
-        self._ahead = hparams.lookahead_frames - hparams.label_shift  # Frames of the spectrum before a label's frame is known.
-        self._window = np.zeros(self._window_length, np.float32)
-        half = self._window_length // 2
-        self._next_frame = -(half // hparams.hop_length)  # The first that hears anything of the stream.
-        self._missing = half % hparams.hop_length  # Samples, until its window is full.
-        self._received = 0  # Samples.
+    def __init__(self, network: StateNetwork):
+        self._hparams = network.hparams
+        self._stream = StateStream(network)
         self._begun = np.full(constants.NUM_PITCHES, np.nan)  # When the notes that sound began, seconds.
         self._is_finished = False
-        silence = self._spectrum(self._window)
-        for _ in range(hparams.margin_frames):
-            self._acoustic(silence)
 
     @classmethod
     def load(cls, model_dir: str | None = None, load_id: str = "*") -> "StreamingTranscriber":
         """One with trained weights: those that come with the package, or of a training; see `checkpoint.load_model`."""
-        loaded = checkpoint.load_model("AUTOREGRESSIVE", model_dir, load_id)
-        return cls(loaded.model, cast(AutoregressiveHParams, loaded.hparams))
+        return cls(state_stream.load(*checkpoint.locate("AUTOREGRESSIVE", model_dir, load_id)))
 
     @property
     def hop_length(self) -> int:
@@ -102,49 +84,26 @@ class StreamingTranscriber:
             raise DataError("the stream has been finished; start a new transcriber for another one.")
         if block.ndim != 1 or not np.isfinite(block).all():
             raise DataError(f"a block of a stream must be a flat array of finite samples; got one of shape {block.shape}.")
-        self._received += len(block)
-        return self._hear(block)
+        return self._events(self._stream.push(block))
 
     def finish(self) -> list[NoteEvent]:
         """Ends the stream as if silence followed: what was still to tell, and the ends of the notes that still sound."""
         if self._is_finished:
             return []
-        num_frames = 1 + self._received // self._hparams.hop_length
-        events: list[NoteEvent] = []
-        silence = np.zeros(self._hparams.hop_length, np.float32)
-        while self._next_frame - self._ahead < num_frames:
-            events += self._hear(silence, num_frames)
         self._is_finished = True
-        return events + self._ends(~np.isnan(self._begun), np.full(constants.NUM_PITCHES, float(num_frames)))
+        events = self._events(self._stream.finish())
+        last = np.full(constants.NUM_PITCHES, float(self._stream.num_frames))
+        return events + self._ends(~np.isnan(self._begun), last)
 
-    def _hear(self, block: np.ndarray, num_frames: int | None = None) -> list[NoteEvent]:
-        """Fills the window and takes a step whenever it is full; answers for `num_frames` frames at most."""
+    def _events(self, frames: Iterable[StateFrame]) -> list[NoteEvent]:
+        """What the states of frames tell: of each frame ends first."""
         events: list[NoteEvent] = []
-        while True:
-            if self._missing == 0:
-                features = self._acoustic(self._spectrum(self._window))
-                label = self._next_frame - self._ahead
-                if label >= 0 and (num_frames is None or label < num_frames):
-                    events += self._events(label, *self._recurrence(features))
-                self._next_frame += 1
-                self._missing = self._hparams.hop_length
-            if not len(block):
-                return events
-            part, block = block[: self._missing], block[self._missing :]
-            # Copied first, since the two overlap; a hop may be longer than the window.
-            kept = self._window[len(part) :].copy()
-            self._window[: len(kept)] = kept
-            self._window[len(kept) :] = part[-self._window_length :]
-            self._missing -= len(part)
-
-    def _events(self, frame: int, state: np.ndarray, velocity: np.ndarray, timing: np.ndarray) -> list[NoteEvent]:
-        """What the states of a frame tell: ends first."""
-        position = frame + timing.astype(np.float64)
-        events = self._ends(~np.isnan(self._begun) & (state != states.SUSTAIN), position)
-        begins = np.flatnonzero(state >= states.ONSET)
-        if len(begins):
+        for frame in frames:
+            position = frame.number + frame.timing.astype(np.float64)
+            events += self._ends(~np.isnan(self._begun) & (frame.state != states.SUSTAIN), position)
+            begins = np.flatnonzero(frame.state >= states.ONSET)
             self._begun[begins] = self._seconds(position[begins])
-            velocities = states.to_midi_velocity(velocity[begins])
+            velocities = states.to_midi_velocity(frame.velocity[begins])
             for column, value in zip(begins.tolist(), velocities.tolist(), strict=True):
                 begun = max(float(self._begun[column]), 0.0)
                 events.append(NoteEvent(begun, column + constants.MIN_MIDI_PITCH, value))

@@ -10,13 +10,14 @@ from polyamp.data.note_lists import note_list
 from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
 from polyamp.notes import Notes, instruments, states
 from polyamp.predict import predict_rolls, window_frames, windows
+from polyamp.state_stream import StateNetwork
 
 _LIST_STEP = 64  # Lists of notes are padded to multiples of so many, as each new size may cost a compilation.
 
 if TYPE_CHECKING:
     import keras
 
-Model: TypeAlias = "keras.Model | light.LightModel"
+Model: TypeAlias = "keras.Model | light.LightModel | StateNetwork"
 Blocks = Callable[[], Iterable[np.ndarray]]
 
 
@@ -60,6 +61,8 @@ def predict_states(model: Model, blocks: Iterable[np.ndarray], hparams: Autoregr
     Returns:
         "state" int32, "velocity" and "timing" float32, each `[1 + samples // hop_length, 88]`.
     """
+    if isinstance(model, StateNetwork):
+        return model.predict(blocks)
     recurrent = part(model, "states")
     recurrent.jit_compile = hparams.jit_compile
     carry = recurrent.initial_carry()

@@ -77,9 +77,10 @@ def _model(preset: str) -> "tuple[Any, AutoregressiveHParams]":
 
 def _numpy_step(model: Any, settings: "AutoregressiveHParams") -> "Callable[[np.ndarray], Any]":
     """From a hop of samples to events, as it is used live."""
+    from polyamp import state_stream
     from polyamp.streaming import StreamingTranscriber
 
-    return StreamingTranscriber(model, settings).push
+    return StreamingTranscriber(state_stream.of_model(model, settings)).push
 
 
 def _keras_step(model: Any, settings: "AutoregressiveHParams") -> "Callable[[np.ndarray], Any]":

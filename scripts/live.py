@@ -62,7 +62,6 @@ def _live() -> None:
         midi = stack.enter_context(atomic.replacing(_OUTPUT.value)) if _OUTPUT.value else None
         if midi:
             midi.touch()
-        startup.start_keras()
         from polyamp import live, notes, streaming
 
         transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value)

@@ -91,19 +91,17 @@ def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
     """All that does not depend on the settings that are tried; gives the function from these to notes."""
     import numpy as np
 
-    from polyamp import hparams, live_layers, notes, transcribe
-    from polyamp.models import autoregressive
-    from polyamp.models.recurrence import boosts
+    from polyamp import checkpoint, hparams, live_layers, notes, transcribe
     from polyamp.predict import predict_rolls
 
     if not isinstance(loaded.hparams, hparams.AutoregressiveHParams):
         rolls = predict_rolls(transcribe.part(loaded.model, "rolls"), [audio], loaded.hparams)
         return lambda settings: notes.from_rolls(rolls, settings)
     features = np.concatenate(list(transcribe.acoustic_features(loaded.model, [audio], loaded.hparams)), axis=1)[0]
-    layer = autoregressive.network(loaded.model).get_layer("recurrence")
+    weights = checkpoint.network_weights(loaded.path)
 
     def decode(settings: Any) -> "Notes":
-        step = live_layers.RecurrenceStep(layer, boosts(settings.onset_boost, settings.offset_boost))
+        step = live_layers.RecurrenceStep(weights, settings)
         rolls = (np.stack(of_frames) for of_frames in zip(*map(step, features), strict=True))
         return transcribe.notes_of_states(dict(zip(("state", "velocity", "timing"), rolls, strict=True)), settings)
 

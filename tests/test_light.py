@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyamp import checkpoint, hparams, light, notes, transcribe
+from polyamp import checkpoint, hparams, light, models, notes, state_stream, transcribe
 from polyamp.audio import reading
 from polyamp.errors import CheckpointError
 from polyamp.notes import Notes
@@ -60,16 +60,41 @@ def test_clips_of_any_length(samples):
     assert {roll.shape for roll in rolls.values()} == {(1 + samples // 512, 88)}
 
 
-def test_prediction_imports_neither_keras_nor_tensorflow(tmp_path):
+@pytest.mark.parametrize("load_id", ["autoregressive_compact", "autoregressive_low_latency"])
+def test_states_and_notes_are_those_of_keras(audio, load_id):
+    fast, slow = (load("AUTOREGRESSIVE", load_id=load_id) for load in (light.load, checkpoint.load_model))
+    assert isinstance(fast.model, state_stream.StateNetwork) and (fast.path, fast.step) == (slow.path, slow.step)
+    of_fast, of_slow = (transcribe.predict_states(of.model, [audio[:7], audio[7:]], of.hparams) for of in (fast, slow))
+    assert of_fast["state"].shape == of_slow["state"].shape
+    assert (of_fast["state"] != of_slow["state"]).mean() < 1e-4
+    found, wanted = (transcribe.transcribe(of.model, lambda: [audio], of.hparams) for of in (fast, slow))
+    assert len(wanted) > 40 and equal(found, wanted)
+
+
+def test_the_published_autoregressive_network_is_left_to_keras(tmp_path):
+    settings = hparams.resolve("AUTOREGRESSIVE", None, {"model_complexity": 2, "fc_size": 8, "recurrent_units": 8})
+    path = tmp_path / "AUTOREGRESSIVE" / "a" / "ckpt-00000001.npz"
+    path.parent.mkdir(parents=True)
+    (path.parent / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
+    checkpoint.save(path, models.build("AUTOREGRESSIVE", settings), {"step": 1})
+    assert light.load("AUTOREGRESSIVE", tmp_path) is None
+    assert state_stream.load(path, settings).predict([np.zeros(5000, np.float32)])["state"].shape == (10, 88)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        state_stream.load(path, hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny"))
+
+
+@pytest.mark.parametrize("model_type", ["MELODIC", "FULL", "TIMBRE", "AUTOREGRESSIVE"])
+def test_prediction_imports_neither_keras_nor_tensorflow(tmp_path, model_type):
     code = f"""
 import sys, polyamp_runner
-assert polyamp_runner.main(["polyamp", "--mode=predict", "--audio_filename={RECORDING}", "--output_dir={tmp_path}"]) == 0
+command = ["--mode=predict", "--model_type={model_type}", "--audio_filename={RECORDING}", "--output_dir={tmp_path}"]
+assert polyamp_runner.main(["polyamp", *command]) == 0
 print({{"keras", "tensorflow", "librosa", "note_seq"}} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
     assert not done.stderr
-    assert len(notes.read_midi(tmp_path / "handel_air-polyamp.mid")) > 40
+    assert model_type == "TIMBRE" or len(notes.read_midi(tmp_path / "handel_air-polyamp.mid")) > 40
 
 
 @pytest.mark.parametrize(
@@ -77,7 +102,7 @@ print({{"keras", "tensorflow", "librosa", "note_seq"}} & set(sys.modules))
     [
         {"overrides": {"predict_runtime": "keras"}},
         {"overrides": {"predict_window_seconds": 60.0}},
-        {"model_type": "AUTOREGRESSIVE"},
+        {"model_type": "AUTOREGRESSIVE", "overrides": {"predict_runtime": "keras"}},
         {"model_type": "FULL", "load_full": False},
     ],
 )

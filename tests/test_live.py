@@ -12,7 +12,7 @@ import mido
 import numpy as np
 import pytest
 
-from polyamp import checkpoint, hparams, live, models, notes, streaming, transcribe
+from polyamp import checkpoint, hparams, live, models, notes, state_stream, streaming, transcribe
 from polyamp.audio import reading
 from polyamp.errors import AudioError, PolyampError
 
@@ -23,8 +23,8 @@ RECORDING = ROOT / "tests/data/handel_air.ogg"
 @pytest.fixture(scope="module")
 def transcriber():
     settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny")
-    model = models.build("AUTOREGRESSIVE", settings)
-    return lambda: streaming.StreamingTranscriber(model, settings)
+    network = state_stream.of_model(models.build("AUTOREGRESSIVE", settings), settings)
+    return lambda: streaming.StreamingTranscriber(network)
 
 
 @pytest.fixture(scope="module")

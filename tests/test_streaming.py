@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from polyamp import hparams, live_layers, models, streaming, transcribe
+from polyamp import hparams, live_layers, models, state_stream, streaming, transcribe
 from polyamp.audio.spectrogram import make_spectrogram
 from polyamp.errors import DataError
 from polyamp.models import autoregressive
@@ -54,7 +54,7 @@ def noise(seconds, seed=0):
 
 def stream(model, settings, audio, sizes):
     """The events of audio in blocks of some sizes, in turn."""
-    transcriber = streaming.StreamingTranscriber(model, settings)
+    transcriber = streaming.StreamingTranscriber(state_stream.of_model(model, settings))
     events, start, number = [], 0, 0
     while start < len(audio):
         size = sizes[number % len(sizes)]
@@ -111,7 +111,7 @@ def test_single_samples_are_blocks_too():
 def test_each_frame_of_the_spectrum_is_that_of_the_layer(variant):
     _, settings = variant
     layer = make_spectrogram(settings)
-    length, step = live_layers.spectrum_step(layer)
+    length, step = live_layers.spectrum_step(settings)
     audio = noise(1.0)
     whole = keras.ops.convert_to_numpy(layer(audio[None]))[0]
     hop, half = settings.hop_length, length // 2
@@ -122,7 +122,7 @@ def test_each_frame_of_the_spectrum_is_that_of_the_layer(variant):
 
 def test_an_event_comes_no_later_than_the_latency_says(variant):
     model, settings = variant
-    transcriber = streaming.StreamingTranscriber(model, settings)
+    transcriber = streaming.StreamingTranscriber(state_stream.of_model(model, settings))
     assert transcriber.latency_ms == settings.latency_ms
     rolls = transcribe.predict_states(model, [noise(2.0)], settings)
     known = {}  # For every frame that has an onset, after how many samples it was told.
@@ -141,7 +141,7 @@ def test_an_event_comes_no_later_than_the_latency_says(variant):
 
 def test_memory_does_not_grow():
     settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny")
-    transcriber = streaming.StreamingTranscriber(models.build("AUTOREGRESSIVE", settings), settings)
+    transcriber = streaming.StreamingTranscriber(state_stream.of_model(models.build("AUTOREGRESSIVE", settings), settings))
 
     def size():
         seen, held, total = set(), [transcriber], 0
@@ -175,7 +175,7 @@ def test_what_is_no_sound_is_refused_and_nothing_is_lost(block):
     settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny")
     model = models.build("AUTOREGRESSIVE", settings)
     audio = noise(0.5)
-    transcriber = streaming.StreamingTranscriber(model, settings)
+    transcriber = streaming.StreamingTranscriber(state_stream.of_model(model, settings))
     events = transcriber.push(audio[:3000])
     with pytest.raises(DataError, match="flat array of finite samples"):
         transcriber.push(block)
@@ -184,7 +184,7 @@ def test_what_is_no_sound_is_refused_and_nothing_is_lost(block):
 
 def test_a_stream_ends_once():
     settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny")
-    transcriber = streaming.StreamingTranscriber(models.build("AUTOREGRESSIVE", settings), settings)
+    transcriber = streaming.StreamingTranscriber(state_stream.of_model(models.build("AUTOREGRESSIVE", settings), settings))
     transcriber.finish()
     assert transcriber.finish() == []
     with pytest.raises(DataError, match="finished"):
@@ -224,7 +224,7 @@ def test_the_network_is_read_by_its_layers():
     settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny")
     model = models.build("AUTOREGRESSIVE", settings)
     acoustic = autoregressive.network(model).get_layer("acoustic")
-    step = live_layers.acoustic_step(acoustic)
+    step = live_layers.acoustic_step(state_stream.of_model(model, settings).weights, settings)
     spectrum = np.random.default_rng(0).random((12, 294)).astype(np.float32)
     # Silence before means zeros in every layer only where biases are zero, as they are where training starts.
     whole = keras.ops.convert_to_numpy(acoustic(spectrum[None]))[0]

@@ -1,6 +1,7 @@
-"""The constants of the spectrogram layers: mel filterbank, constant-Q kernels and decimation filters, in numpy."""
+"""What the spectrogram layers are made of: mel filterbank, constant-Q kernels, decimation filters and decibels, in numpy."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,21 @@ from polyamp import constants
 _HALVING_HALF_LENGTH = 183  # Taps on each side of the middle one.
 _HALVING_CUTOFF = 0.239218  # Cycles per sample before the halving; 0.25 is the new Nyquist frequency.
 _HALVING_BETA = 11.56
+
+MEL_FLOOR_DB = -50.0  # 104 dB below a full-scale sine, whose power is (window / 4) ** 2.
+_RANGE_DB = 100.0  # Above the floor: maps to 1, about what a full-scale sine reaches.
+
+
+def compress(power: Any, floor_db: float, ops: Any = np) -> Any:
+    """Decibels above a floor, in units of 100; 0 below it.
+
+    Args:
+        power: Of any shape; for tensors give the module `keras.ops` as `ops`.
+        floor_db: Of the power, about where the noise of 16-bit recordings lies.
+        ops: Has `log` and `maximum`.
+    """
+    above_floor = ops.maximum(power * 10.0 ** (-floor_db / 10.0), 1.0)
+    return ops.log(above_floor) * (10.0 / math.log(10.0) / _RANGE_DB)
 
 
 def mel_filterbank(num_bins: int, fft_length: int, fmin: float, fmax: float) -> np.ndarray:

@@ -4,7 +4,7 @@ Numpy only, for what runs without Keras; `polyamp.audio.spectrogram.LogFrequency
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,11 @@ def bin_frequencies() -> np.ndarray:
     """Centre frequencies in Hz, `[NUM_BINS]`: bin `3 p + 1` is pitch `MIN_MIDI_PITCH + p`, its neighbours 1/3 semitone off."""
     semitones = (np.arange(NUM_BINS) - 1) / BINS_PER_SEMITONE + constants.MIN_MIDI_PITCH
     return 440.0 * 2.0 ** ((semitones - 69) / 12)
+
+
+def harmonic_offsets(harmonics: Sequence[float]) -> list[int]:
+    """Bins from a pitch's lowest bin to the same of each of its harmonics."""
+    return [int(round(12 * BINS_PER_SEMITONE * np.log2(harmonic))) for harmonic in harmonics]
 
 
 def filterbank(window: int, is_long: bool) -> np.ndarray:

@@ -12,7 +12,6 @@ from polyamp.audio import filters, log_frequency
 from polyamp.errors import HParamsError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams
 
-_RANGE_DB = 100.0  # Above the floor: maps to 1, about what a full-scale sine reaches.
 _HALVING_BLOCK = 96  # Samples that one step of the rate-halving convolution takes; the fastest on a CPU.
 
 
@@ -37,8 +36,7 @@ class _DecibelSpectrogram(keras.layers.Layer):
 
     def compress(self, power: Any) -> Any:
         """Decibels above the floor, in units of 100."""
-        above_floor = ops.maximum(power * 10.0 ** (-self.floor_db / 10.0), 1.0)
-        return ops.log(above_floor) * (10.0 / np.log(10.0) / _RANGE_DB)
+        return filters.compress(power, self.floor_db, ops)
 
     def num_frames(self, samples: Any) -> Any:
         """Frames of a clip; an int, or a scalar tensor where the length is not known when the graph is built."""
@@ -61,7 +59,7 @@ class MelSpectrogram(_DecibelSpectrogram):
     Clips shorter than half a window, which cannot be reflected, are taken to go on in silence.
     """
 
-    floor_db = -50.0  # 104 dB below a full-scale sine, whose power is (window / 4) ** 2.
+    floor_db = filters.MEL_FLOOR_DB
 
     def __init__(
         self,

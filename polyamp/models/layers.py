@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from polyamp import constants
-from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS
+from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS, harmonic_offsets
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
@@ -19,8 +19,7 @@ class HarmonicStack(keras.layers.Layer):
     def __init__(self, harmonics: tuple[float, ...], **kwargs):
         super().__init__(trainable=False, **kwargs)
         self.harmonics = tuple(harmonics)
-        # Bins from a pitch's lowest to the same of each of its harmonics.
-        self.offsets = [int(round(12 * BINS_PER_SEMITONE * np.log2(harmonic))) for harmonic in self.harmonics]
+        self.offsets = harmonic_offsets(self.harmonics)
 
     def call(self, spectrum):
         offsets = self.offsets

@@ -11,24 +11,10 @@ import numpy as np
 from keras import ops
 
 from polyamp import constants
-from polyamp.notes.states import NUM_STATES, OFF, OFFSET, ONSET, SUSTAIN
-
-# Frames since the onset at which the next step of a pitch's age begins.
-AGE_STEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
-OLDEST = AGE_STEPS[-1]
+from polyamp.notes.states import NUM_STATES, OFF, OFFSET, OLDEST, ONSET, SUSTAIN, age_table, boosts
 
 NUM_ANSWERS = NUM_STATES + 2  # Logits of the states, velocity, and time within the frame.
 _PRIOR_LOGITS = (2.0, -2.0, 0.0, -2.0, -4.0, 0.0, 0.0)  # Where training starts: most cells are off.
-
-
-def boosts(onset_boost: float, offset_boost: float) -> np.ndarray:
-    """What is added to the logits of the five states before the likeliest is answered."""
-    return np.array([0.0, offset_boost, 0.0, onset_boost, onset_boost], np.float32)
-
-
-def age_table(buckets: int) -> np.ndarray:
-    """For every age from 0 to `OLDEST` frames its step, `[OLDEST + 1]` int32."""
-    return (np.searchsorted(AGE_STEPS[:buckets], np.arange(OLDEST + 1), side="right") - 1).astype(np.int32)
 
 
 @keras.saving.register_keras_serializable(package="polyamp")

@@ -11,6 +11,20 @@ from polyamp.notes.arrays import Notes
 OFF, OFFSET, SUSTAIN, ONSET, REONSET = range(5)
 NUM_STATES = 5
 
+# Frames since the onset at which the next step of a pitch's age begins.
+AGE_STEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
+OLDEST = AGE_STEPS[-1]
+
+
+def boosts(onset_boost: float, offset_boost: float) -> np.ndarray:
+    """What is added to the logits of the five states before the likeliest is answered."""
+    return np.array([0.0, offset_boost, 0.0, onset_boost, onset_boost], np.float32)
+
+
+def age_table(buckets: int) -> np.ndarray:
+    """For every age from 0 to `OLDEST` frames its step, `[OLDEST + 1]` int32."""
+    return (np.searchsorted(AGE_STEPS[:buckets], np.arange(OLDEST + 1), side="right") - 1).astype(np.int32)
+
 
 def to_states(notes: Notes, num_frames: int, frames_per_second: float) -> dict[str, np.ndarray]:
     """States and velocities of a clip.

@@ -8,8 +8,7 @@ import pytest
 
 from polyamp import hparams, models
 from polyamp.models import autoregressive, state_loss
-from polyamp.models.recurrence import AGE_STEPS, OLDEST, age_table
-from polyamp.notes.states import OFF, OFFSET, ONSET, REONSET, SUSTAIN
+from polyamp.notes.states import AGE_STEPS, OFF, OFFSET, OLDEST, ONSET, REONSET, SUSTAIN, age_table
 
 SMALL = {"model_complexity": 3, "fc_size": 20, "recurrent_units": 16, "train_frames": 24}
 

@@ -1,0 +1,140 @@
+"""What an Autoregressive model answers for a stream of audio, frame after frame, in numpy, in memory that does not grow."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polyamp import checkpoint
+from polyamp.errors import CheckpointError
+from polyamp.hparams import AutoregressiveHParams, MelodicHParams
+from polyamp.live_layers import RecurrenceStep, Weights, acoustic_step, spectrum_step
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class StateNetwork:
+    """An Autoregressive model without Keras: its weights by name (see `polyamp.live_layers`) and its settings."""
+
+    weights: Weights
+    hparams: AutoregressiveHParams
+
+    def predict(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+        """What the model answers for a whole recording; see `polyamp.transcribe.predict_states`."""
+        stream = StateStream(self)
+        frames = [frame for block in blocks for frame in stream.push(block)]
+        frames += stream.finish()
+        return {
+            "state": np.array([frame.state for frame in frames], np.int32),
+            "velocity": np.array([frame.velocity for frame in frames], np.float32),
+            "timing": np.array([frame.timing for frame in frames], np.float32),
+        }
+
+
+def of_model(model: "keras.Model", hparams: AutoregressiveHParams) -> StateNetwork:
+    """The network of a Keras model, with the weights that it has now."""
+    import keras
+
+    return StateNetwork(
+        {variable.path: np.array(keras.ops.convert_to_numpy(variable), np.float32) for variable in model.variables}, hparams
+    )
+
+
+def load(path: Path, hparams: MelodicHParams) -> StateNetwork:
+    """The network of a checkpoint of these settings; see `checkpoint.locate`.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or its weights are not those of such a network.
+    """
+    assert isinstance(hparams, AutoregressiveHParams)
+    network = StateNetwork(checkpoint.network_weights(path), hparams)
+    try:
+        StateStream(network)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not fit the settings beside it ({error}).") from error
+    return network
+
+
+@dataclasses.dataclass(frozen=True)
+class StateFrame:
+    """What is answered for one frame.
+
+    Attributes:
+        number: Of the frame; frame `t` is at sample `t * hop_length`.
+        state: `[88]`, see `polyamp.notes.states`.
+        velocity: `[88]` in [0, 1], of the notes that begin there.
+        timing: `[88]`, by how many frames a note begins or ends after the frame's time.
+    """
+
+    number: int
+    state: np.ndarray
+    velocity: np.ndarray
+    timing: np.ndarray
+
+
+class StateStream:
+    """Answers frame by frame for 16 kHz mono audio that comes in blocks of any size.
+
+    The answers are those for the whole recording, preceded and followed by silence, whatever the blocks.
+    """
+
+    def __init__(self, network: StateNetwork):
+        hparams = network.hparams
+        self._hop = hparams.hop_length
+        self._window_length, self._spectrum = spectrum_step(hparams)
+        self._acoustic = acoustic_step(network.weights, hparams)
+        self._recurrence = RecurrenceStep(network.weights, hparams)
+        self._ahead = hparams.lookahead_frames - hparams.label_shift  # Frames of the spectrum before a label's frame is known.
+        self._window = np.zeros(self._window_length, np.float32)
+        half = self._window_length // 2
+        self._next_frame = -(half // self._hop)  # The first that hears anything of the stream.
+        self._missing = half % self._hop  # Samples, until its window is full.
+        self._received = 0  # Samples.
+        self._ended = False
+        silence = self._spectrum(self._window)
+        for _ in range(hparams.margin_frames):
+            self._acoustic(silence)
+
+    @property
+    def num_frames(self) -> int:
+        """Of the stream so far, if it ended now."""
+        return 1 + self._received // self._hop
+
+    def push(self, block: np.ndarray) -> Iterator[StateFrame]:
+        """Hears the next samples, float32 `[samples]` in [-1, 1], and yields the frames that they tell.
+
+        The samples are heard as the frames are taken; take all of them before the next block.
+        """
+        self._received += len(block)
+        yield from self._hear(block)
+
+    def finish(self) -> Iterator[StateFrame]:
+        """Yields the frames that were still to tell, as if silence followed."""
+        silence = np.zeros(self._hop, np.float32)
+        while self._next_frame - self._ahead < self.num_frames:
+            for frame in self._hear(silence):
+                if frame.number < self.num_frames:
+                    yield frame
+
+    def _hear(self, block: np.ndarray) -> Iterator[StateFrame]:
+        """Fills the window and takes a step whenever it is full."""
+        while True:
+            if self._missing == 0:
+                features = self._acoustic(self._spectrum(self._window))
+                number = self._next_frame - self._ahead
+                self._next_frame += 1
+                self._missing = self._hop
+                if number >= 0:
+                    yield StateFrame(number, *self._recurrence(features))
+            if not len(block):
+                return
+            part, block = block[: self._missing], block[self._missing :]
+            # Copied first, since the two overlap; a hop may be longer than the window.
+            kept = self._window[len(part) :].copy()
+            self._window[: len(kept)] = kept
+            self._window[len(kept) :] = part[-self._window_length :]
+            self._missing -= len(part)
