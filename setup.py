@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = (ROOT / "polyamp/__init__.py").read_text(encoding="utf-8").split('__version__ = "')[1].split('"')[0]
 
-TEST = ["apache-beam[tfrecord]>=2.77", "hypothesis", "jax", "pytest", "pytest-xdist"]
+TEST = ["apache-beam[tfrecord]>=2.77", "dill", "hypothesis", "jax", "pytest", "pytest-xdist"]
 
 setup(
     name="polyamp",

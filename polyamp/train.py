@@ -13,7 +13,7 @@ from absl import logging
 from polyamp import callbacks, checkpoint, models
 from polyamp import hparams as hparams_lib
 from polyamp.atomic import write_text
-from polyamp.data import cache, note_batches, nsynth_mixes, pipeline, records, state_batches
+from polyamp.data import cache, note_batches, pipeline, records, state_batches
 from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
 

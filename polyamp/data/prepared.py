@@ -12,7 +12,7 @@ PREFIX = "tfds:"
 
 
 def dataset(path: str) -> Any:
-    """The data set that a path such as `tfds:nsynth/full:valid` names, shuffled, as a `tf.data.Dataset`; `DataError` if there is none."""
+    """The shuffled `tf.data.Dataset` that a path such as `tfds:nsynth/full:valid` names; `DataError` if there is none."""
     builder, split = _builder(path)
     try:
         return builder.as_dataset(split=split, shuffle_files=True)

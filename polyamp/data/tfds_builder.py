@@ -2,8 +2,8 @@
 
 Outside that folder, so that `tfds build`, which imports one builder alone, does not import (and register) the others.
 
-The files that tensorflow-datasets prepares are records of the schema in `polyamp.data.records` with some more features: whatever
-reads that schema, this package or Magenta, reads them as they are.
+The files that tensorflow-datasets prepares are records of the schema in `polyamp.data.records` with some more features:
+whatever reads that schema, this package or Magenta, reads them as they are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -76,7 +76,7 @@ def features() -> tfds.features.FeaturesDict:
     return tfds.features.FeaturesDict({"id": tfds.features.Text(), "audio": WavAudio(), "notes": notes, **serialized, **cut})
 
 
-class RecordingsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class RecordingsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A data set of recordings, found by `polyamp.data.sources` in the manual directory, or downloaded.
 
     Attributes:
@@ -151,7 +151,8 @@ class RecordingsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
 
 def _converted(recording: Recording, min_length: float, max_length: float) -> list[tuple[str, dict[str, Any]]]:
     """Key and features of the examples of a recording."""
-    return [(example.id, _features_of(records.serialize(example))) for example in sources.examples(recording, min_length, max_length)]
+    examples = sources.examples(recording, min_length, max_length)
+    return [(example.id, _features_of(records.serialize(example))) for example in examples]
 
 
 def _features_of(serialized: bytes) -> dict[str, Any]:

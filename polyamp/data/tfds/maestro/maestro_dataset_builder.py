@@ -7,8 +7,8 @@ class Builder(tfds_builder.RecordingsBuilder):
     """MAESTRO, with its own splits; v3.0.0 where it is downloaded."""
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Optional: unpack MAESTRO (v1 to v3, https://magenta.tensorflow.org/datasets/maestro) into <manual_dir>/maestro-v3.0.0, or what
-    scripts/prepare_maestro.sh made of it. If it is not there, v3.0.0 is downloaded: 101 GB, 120 GB unpacked.
+    Optional: unpack MAESTRO (v1 to v3, https://magenta.tensorflow.org/datasets/maestro) into <manual_dir>/maestro-v3.0.0, or
+    what scripts/prepare_maestro.sh made of it. If it is not there, v3.0.0 is downloaded: 101 GB, 120 GB unpacked.
     """
 
     DATASET = "maestro"

@@ -8,7 +8,8 @@ class Builder(tfds_builder.RecordingsBuilder):
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Optional: unpack Slakh2100 (https://zenodo.org/records/4599666) into <manual_dir>/slakh2100_flac_redux or BabySlakh
-    (https://zenodo.org/records/4603870) into <manual_dir>/babyslakh_16k. If neither is there, Slakh2100-redux is downloaded: 104 GB.
+    (https://zenodo.org/records/4603870) into <manual_dir>/babyslakh_16k. If neither is there, Slakh2100-redux is downloaded:
+    104 GB.
     """
 
     DATASET = "slakh"
