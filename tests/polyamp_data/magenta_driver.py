@@ -1,10 +1,10 @@
 """Runs Magenta's own data code, for `test_magenta.py`: in a process of its own, since it turns TensorFlow 2 off.
 
-  python magenta_driver.py MAESTRO TFRECORDS OUTPUT
+  python magenta_driver.py MAESTRO OUTPUT TFRECORDS...
 
 makes data sets of the MAESTRO-like folder in OUTPUT/whole and, cut, OUTPUT/cut with its two Beam pipelines, and writes what its
-`data.provide_batch` gives for the file TFRECORDS to OUTPUT/batch.npz. Two things that its environment had are put in place
-first: `tf.estimator`, which it imports beside what is used here, and librosa's positional arguments.
+`data.provide_batch` gives for each file of TFRECORDS to OUTPUT/batch-0.npz and so on. Two things that its environment had are
+put in place first: `tf.estimator`, which it imports beside what is used here, and librosa's positional arguments.
 """
 
 import sys
@@ -23,7 +23,7 @@ librosa.feature.melspectrogram = lambda y, sr, **settings: _melspectrogram(y=y, 
 from magenta.models.onsets_frames_transcription import configs, create_dataset, data  # noqa: E402
 
 
-def main(maestro: str, tfrecords: str, output: str) -> None:
+def main(maestro: str, output: str, *tfrecords: str) -> None:
     """See above."""
     flags.FLAGS.remove_flag_values(["output_directory", "pipeline_options"])  # The other pipeline defines them too.
     from magenta.models.onsets_frames_transcription import onsets_frames_transcription_create_tfrecords as create_tfrecords
@@ -38,7 +38,8 @@ def main(maestro: str, tfrecords: str, output: str) -> None:
     ]
     flags.FLAGS.output_directory, flags.FLAGS.pipeline_options = f"{output}/cut", "--runner=DirectRunner"
     create_dataset.pipeline(configs.CONFIG_MAP, {"maestro": datasets}, data.preprocess_example, data.input_tensors_to_example)
-    _provide_batch(tfrecords, f"{output}/batch.npz")
+    for number, path in enumerate(tfrecords):
+        _provide_batch(path, f"{output}/batch-{number}.npz")
 
 
 def _provide_batch(tfrecords: str, output: str) -> None:
