@@ -51,7 +51,7 @@ def _define_flags() -> flags.FlagValues:
     text = 'Hyperparameters as JSON, on top of --config: --hparams={"predict_frame_threshold":0.4}'
     flags.DEFINE_multi_string("hparams", [], text, flag_values=values)
     string("config", "Preset of hyperparameters: a name from configs/ or a JSON file.")
-    string("examples_path", "TFRecords to train on or to evaluate: files and globs, comma-separated.")
+    string("examples_path", "TFRecords to train on or to evaluate: files, globs and names like tfds:maps:test.")
     enum("log", "info", list(_LOG_LEVELS), "Least severe messages to show on stderr; debug also shows TensorFlow's own.")
     _define_training_flags(values)
     _define_answer_flags(values)

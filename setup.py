@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = (ROOT / "polyamp/__init__.py").read_text(encoding="utf-8").split('__version__ = "')[1].split('"')[0]
 
-TEST = ["hypothesis", "jax", "pytest", "pytest-xdist"]
+TEST = ["apache-beam[tfrecord]>=2.77", "dill", "hypothesis", "jax", "pytest", "pytest-xdist"]
 
 setup(
     name="polyamp",
@@ -21,7 +21,11 @@ setup(
     # The presets of configs/ are installed inside the package, where a non-editable install finds them.
     packages=[*find_packages(include=["polyamp", "polyamp.*"]), "polyamp.configs"],
     package_dir={"polyamp.configs": "configs"},
-    package_data={"polyamp": ["checkpoints/**/*", "checkpoints/*"], "polyamp.configs": ["*.json"]},
+    package_data={
+        "polyamp": ["checkpoints/**/*", "checkpoints/*"],
+        "polyamp.configs": ["*.json"],
+        "polyamp.data.tfds": ["*/README.md", "*/*.bib", "*/TAGS.txt"],
+    },
     install_requires=[
         "absl-py",
         "ai-edge-litert",

@@ -13,7 +13,7 @@ from absl import logging
 from polyamp import callbacks, checkpoint, models
 from polyamp import hparams as hparams_lib
 from polyamp.atomic import write_text
-from polyamp.data import cache, note_batches, nsynth_mixes, pipeline, records, state_batches
+from polyamp.data import cache, note_batches, pipeline, records, state_batches
 from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
 
@@ -226,9 +226,7 @@ def train(
     is_nsynth = dataset_type == "nsynth"
     validation_paths = records.expand_paths(validation_examples_path) if validation_examples_path else []
     for path in filter(None, (examples_path, nsynth_examples_path)):  # Before anything is written.
-        files = [part for part in path.split(",") if not part.startswith(nsynth_mixes.TFDS_PREFIX)]
-        if files:
-            records.expand_paths(",".join(files))
+        records.expand_paths(path)
     directory = checkpoint.folder(model_dir, model_type, model_id)
     _prepare_folder(directory, hparams)
     keras.utils.set_random_seed(seed)

@@ -9,11 +9,9 @@ segments, at silences where there are any; those of "test" stay whole, as in Mag
 """
 
 import collections
-import concurrent.futures
-import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +48,6 @@ _MAX_LENGTH = flags.DEFINE_float(
     "Longest segment, seconds; 0 keeps all recordings whole. The test split is always whole.",
     lower_bound=0.0,
 )
-
-_MAX_WORKERS = 8  # Recordings that are in memory at the same time.
 
 
 def main(argv: Sequence[str]) -> int:
@@ -104,13 +100,13 @@ def _write_recordings(split: str, recordings: Sequence["Recording"], paths: Sequ
     from absl import logging
     from tqdm import tqdm
 
-    from polyamp.data import records, sources  # The first takes seconds to import.
+    from polyamp.data import records, sources, threads  # The first takes seconds to import.
 
     lengths = (0.0, 0.0) if split == "test" else (_MIN_LENGTH.value, _MAX_LENGTH.value)
     num_examples = num_notes = 0
     seconds = 0.0
     with records.shard_writer(paths) as write:
-        converted = _in_threads(lambda recording: sources.examples(recording, *lengths), recordings)
+        converted = threads.ahead(lambda recording: sources.examples(recording, *lengths), recordings)
         for examples in tqdm(converted, total=len(recordings), desc=split, unit="recording"):
             for example in examples:
                 write(example)
@@ -125,33 +121,16 @@ def _write_notes(split: str, notes: Sequence["NoteFile"], paths: Sequence[Path])
     from absl import logging
     from tqdm import tqdm
 
-    from polyamp.data import note_files, nsynth, records  # These take seconds to import.
+    from polyamp.data import note_files, nsynth, records, threads  # These take seconds to import.
 
     notes = random.Random(0).sample(notes, len(notes))  # Else neighbours would be of one instrument.
     with records.shard_writer(paths, nsynth.serialize) as write:
-        for example in tqdm(_in_threads(note_files.load, notes), total=len(notes), desc=split, unit="note"):
+        for example in tqdm(threads.ahead(note_files.load, notes), total=len(notes), desc=split, unit="note"):
             write(example)
     families = collections.Counter(note.family for note in notes)
     counts = ", ".join(f"{family} {count}" for family, count in sorted(families.items()))
     instruments = len({note.instrument for note in notes})
     logging.info("%s: %d notes of %d instruments (%s), in %s", split, len(notes), instruments, counts, paths[0].parent)
-
-
-def _in_threads(convert: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """What `convert` gives for each item, in order, prepared by threads that keep a few items ahead."""
-    workers = min(_MAX_WORKERS, os.cpu_count() or 1)
-    pending: collections.deque[concurrent.futures.Future[Any]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(convert, item))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 #
 # magenta 2.1.4 pins numpy 1.21.6, numba 0.49 and TensorFlow 2.9.1, which no Python above 3.8 can install; without its pins, its
 # onsets_frames_transcription.{constants,melspec_input,audio_label_data_utils,infer_util,metrics,data} work with the TensorFlow
-# that this project uses.
+# that this project uses, and with apache-beam, which the tests bring, its pipelines, create_dataset and
+# onsets_frames_transcription_create_tfrecords.
 #
 #   PYTHON=python3.12 scripts/install_magenta.sh      (PYTHON: the interpreter to install for, python by default)
 set -eu

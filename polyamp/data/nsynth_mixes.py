@@ -11,13 +11,12 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from polyamp import constants
-from polyamp.data import nsynth, pipeline, records
+from polyamp.data import nsynth, pipeline, prepared, records
 from polyamp.data.example import Example
 from polyamp.errors import DataError
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import Notes
 
-TFDS_PREFIX = "tfds:"
 _ENVELOPE_STEP = 256  # Samples.
 _SILENCE = 10.0 ** (-40 / 20)  # Of the loudest moment of the envelope: below it a note has ended.
 _SHUFFLE_BUFFER = 2048  # Notes of 256 kB each.
@@ -44,17 +43,9 @@ def crops(examples_path: str, hparams: TimbreHParams, seed: int) -> tf.data.Data
 
 def _notes(part: str) -> tf.data.Dataset:
     """The notes of one part of an `examples_path`."""
-    if not part.startswith(TFDS_PREFIX):
-        return tf.data.TFRecordDataset(records.expand_paths(part)).map(nsynth.parse, num_parallel_calls=tf.data.AUTOTUNE)
-    import tensorflow_datasets as tfds  # Only for such paths.
-
-    name, _, split = part.removeprefix(TFDS_PREFIX).partition(":")
-    try:
-        dataset = tfds.builder(name).as_dataset(split=split or "train", shuffle_files=True)
-    except Exception as error:  # tensorflow-datasets raises whatever comes up.
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{part}: tensorflow-datasets cannot read it ({reason}); prepare it with `tfds build`.") from error
-    return dataset.map(nsynth.from_tfds, num_parallel_calls=tf.data.AUTOTUNE)
+    if part.startswith(prepared.PREFIX):
+        return prepared.dataset(part).map(nsynth.from_tfds, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.TFRecordDataset(records.expand_paths(part)).map(nsynth.parse, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def single_notes(examples_path: str) -> Iterator[Example]:

@@ -64,10 +64,10 @@ def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed[name] += sign * tf.cast(change, tf.float64)
     is_drum = parsed.pop("is_drum")
     parsed = {name: tf.boolean_mask(values, ~is_drum) for name, values in parsed.items()}
-    return parsed | {"audio": _decode_audio(features["audio"])}
+    return parsed | {"audio": decode_audio(features["audio"])}
 
 
-def _decode_audio(data: tf.Tensor) -> tf.Tensor:
+def decode_audio(data: tf.Tensor) -> tf.Tensor:
     """The bytes of a WAV file as float32 [samples]; formats that TensorFlow has no op for take the way through Python."""
     is_plain = tf.reduce_all([tf.strings.substr(data, at, len(value)) == value for at, value in _PLAIN_WAV.items()])
     audio = tf.cond(

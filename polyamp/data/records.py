@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 
 from polyamp import notes
 from polyamp.audio import reading
+from polyamp.data import prepared
 from polyamp.data.example import Example
 from polyamp.errors import AudioError, DataError
 from polyamp.notes import Notes
@@ -95,7 +96,7 @@ def _uncut(clipped: Notes, before: np.ndarray, after: np.ndarray) -> Notes:
 
 
 def expand_paths(examples_path: str) -> list[str]:
-    """The files that `--examples_path` names: comma-separated, each part a file or a glob.
+    """The files that `--examples_path` names: comma-separated, each part a file, a glob, or a name as in `prepared`.
 
     Returns:
         Paths in the order given, each once, those of a glob sorted.
@@ -108,6 +109,9 @@ def expand_paths(examples_path: str) -> list[str]:
         raise DataError("no TFRecord files are named; give them as a comma-separated list of files or globs.")
     paths: dict[str, None] = {}
     for part in parts:
+        if part.startswith(prepared.PREFIX):
+            paths.update(dict.fromkeys(prepared.files(part)))
+            continue
         found = [part] if os.path.isfile(part) else sorted(filter(os.path.isfile, glob.glob(part, recursive=True)))
         if not found:
             hint = f" It is a directory; did you mean {os.path.join(part, '*.tfrecord*')}?" if os.path.isdir(part) else ""

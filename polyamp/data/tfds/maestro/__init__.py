@@ -1,0 +1,1 @@
+"""MAESTRO for tensorflow-datasets."""

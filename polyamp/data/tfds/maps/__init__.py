@@ -1,0 +1,1 @@
+"""MAPS for tensorflow-datasets."""

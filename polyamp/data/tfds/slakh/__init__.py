@@ -1,0 +1,1 @@
+"""Slakh for tensorflow-datasets."""
