@@ -5,30 +5,37 @@
 
 writes, for each split, files like tfrecords/train.tfrecord-00000-of-00008. Recordings of "train" and "validation" are cut into
 segments, at silences where there are any; those of "test" stay whole, as in Magenta's data sets. Data sets of single notes
-(nsynth, notes) are written in NSynth's schema, 4 s each.
+(nsynth, notes) are written in NSynth's schema, 4 s each. Recordings that cannot be read are listed in <split>.failed.jsonl.
+
+An interrupted run goes on with the files that are missing. With --runner and other options of Apache Beam, the files are
+written by the workers of any engine that Beam knows, and the folders may be gs://, s3:// and the like:
+
+  python scripts/create_tfrecords.py --dataset=maestro --input_dir=maestro-v3.0.0 --output_dir=tfrecords --num_shards=64 \
+      --runner=DirectRunner --direct_num_workers=0 --direct_running_mode=multi_processing
 """
 
-import collections
-import random
+import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 
 if TYPE_CHECKING:
-    from polyamp.data.recording import NoteFile, Recording
+    from polyamp.data.preparation import Shard, SplitSum
+
+_ROOT = Path(__file__).resolve().parent.parent
 
 _DATASET = flags.DEFINE_enum(
     "dataset",
     None,
     ["maps", "maestro", "slakh", "folder", "nsynth", "notes"],
-    "What is in --input_dir. Recordings: MAPS, MAESTRO (v1 to v3), Slakh (or what render_midi.py made; its drums are never "
-    "labelled), or a folder of audio files with MIDI or tsv files (onset, offset, pitch, velocity) of the same names; "
-    "subfolders named train, validation and test say the split there. Single notes, for TIMBRE: NSynth (folders with "
-    "examples.json and audio/, or of files with its names; or what render_midi.py --single_notes made), or notes: a "
-    "manifest.csv (file, family, instrument, source, pitch, onset_s) beside the files.",
+    "What is in --input_dir. Recordings: MAPS, MAESTRO (v1 to v3), Slakh (or what render_midi.py made), or a folder of audio "
+    "files with MIDI or tsv files (onset, offset, pitch, velocity) of the same names; subfolders named train, validation and "
+    "test say the split there. Single notes, for TIMBRE: NSynth (folders with examples.json and audio/, or of files with its "
+    "names; or what render_midi.py --single_notes made), or notes: a manifest.csv (file, family, instrument, source, pitch, "
+    "onset_s) beside the files.",
     required=True,
 )
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of the data set, as distributed.", required=True)
@@ -49,89 +56,106 @@ _MAX_LENGTH = flags.DEFINE_float(
     lower_bound=0.0,
 )
 
+_USE_DRUMS = flags.DEFINE_bool("use_drums", False, 'Label drum notes too, as notes of the family "other".')
+
 
 def main(argv: Sequence[str]) -> int:
-    """Writes the splits that the flags ask for; 1 with one line on stderr if they cannot be."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+    """Writes the splits that the flags ask for; 1 with one line on stderr if they cannot be, or not all of them."""
+    sys.path.insert(0, str(_ROOT))  # Runs from a checkout that is not installed, too.
     from polyamp import startup
 
-    return startup.run_script(argv, _run)
+    return startup.run_script(argv[:1], lambda: _run(argv[1:]))
 
 
-def _run() -> None:
-    from polyamp.data import note_files, recording, sources
+def _run(beam_options: Sequence[str]) -> None:
+    from polyamp.data import places, preparation
     from polyamp.errors import DataError
 
     if 0 < _MAX_LENGTH.value < _MIN_LENGTH.value:
         raise DataError(f"--min_length={_MIN_LENGTH.value:g} is above --max_length={_MAX_LENGTH.value:g}.")
-    found: dict[str, list[Any]] = {}
-    if _DATASET.value in note_files.DATASETS:
-        for note in recording.hold_out(note_files.find(_DATASET.value, _INPUT_DIR.value), _HOLD_OUT.value):
-            found.setdefault(note.split, []).append(note)
-        write_split: Callable[..., None] = _write_notes
+    settings = preparation.Settings(_MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value)
+    with preparation.shadow_of(_INPUT_DIR.value) as shadow:
+        shards = preparation.plan(
+            dataset=_DATASET.value,
+            input_dir=_INPUT_DIR.value,
+            output_dir=_OUTPUT_DIR.value,
+            settings=settings,
+            splits=_SPLIT.value,
+            hold_out=_HOLD_OUT.value,
+            num_shards=_NUM_SHARDS.value,
+            shadow=shadow,
+        )
+    places.make_folder(_OUTPUT_DIR.value)
+    missing = preparation.missing(shards)
+    if beam_options:
+        _write_with_beam(missing, beam_options)
     else:
-        for one in recording.hold_out(sources.find(_DATASET.value, _INPUT_DIR.value), _HOLD_OUT.value):
-            found.setdefault(one.split, []).append(one)
-        write_split = _write_recordings
-    for split in _SPLIT.value:
-        if split not in found:
-            raise DataError(f"--split: {_INPUT_DIR.value} has nothing in {split!r}; it has {', '.join(sorted(found))}.")
-    output_dir = Path(_OUTPUT_DIR.value)
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{output_dir}: cannot be made ({error.strerror}).") from error
-    for split in dict.fromkeys(_SPLIT.value or sorted(found)):
-        write_split(split, found[split], _paths(split, output_dir))
+        _write_here(missing)
+    _report(preparation.sum_up(shards))
 
 
-def _paths(split: str, output_dir: Path) -> list[Path]:
-    """The files of a split; `DataError` if there are others of it."""
+def _write_here(shards: "Sequence[Shard]") -> None:
+    from tqdm import tqdm
+
+    from polyamp.data import preparation
+
+    with tqdm(total=sum(len(shard.items) for shard in shards), unit="item", disable=None) as progress:
+        for shard in shards:
+            progress.set_description(shard.split)
+            preparation.write(shard, progress.update)
+
+
+def _write_with_beam(shards: "Sequence[Shard]", options: Sequence[str]) -> None:
+    from absl import logging
+
     from polyamp.errors import DataError
 
-    paths = [output_dir / f"{split}.tfrecord-{index:05d}-of-{_NUM_SHARDS.value:05d}" for index in range(_NUM_SHARDS.value)]
-    others = set(output_dir.glob(f"{split}.tfrecord-*-of-*")) - set(paths)
-    if others:
-        raise DataError(f"{min(others)}: from a run with another --num_shards, and would be mixed with this one; remove it.")
-    return paths
+    try:
+        from polyamp.data import beam_preparation
+    except ImportError as error:
+        raise DataError(f'{options[0]} needs Apache Beam: pip install -e ".[beam]"; without it, leave it out.') from error
+    for name, value in sorted(beam_preparation.write(shards, options).items()):
+        logging.info("counter %s: %d", name, value)
 
 
-def _write_recordings(split: str, recordings: Sequence["Recording"], paths: Sequence[Path]) -> None:
+def _report(sums: "Sequence[SplitSum]") -> None:
+    """Says what there is of each split; `DataError` if recordings are missing."""
     from absl import logging
-    from tqdm import tqdm
 
-    from polyamp.data import records, sources, threads  # The first takes seconds to import.
+    from polyamp.errors import DataError
 
-    lengths = (0.0, 0.0) if split == "test" else (_MIN_LENGTH.value, _MAX_LENGTH.value)
-    num_examples = num_notes = 0
-    seconds = 0.0
-    with records.shard_writer(paths) as write:
-        converted = threads.ahead(lambda recording: sources.examples(recording, *lengths), recordings)
-        for examples in tqdm(converted, total=len(recordings), desc=split, unit="recording"):
-            for example in examples:
-                write(example)
-                num_examples += 1
-                num_notes += int((example.notes.onset >= 0).sum())
-                seconds += example.duration
-    summary = (split, num_examples, len(recordings), seconds / 3600, num_notes, paths[0].parent)
-    logging.info("%s: %d examples of %d recordings, %.2f h, %d notes, in %s", *summary)
+    for one in sums:
+        given = (one.split, one.counts["examples"], one.counts["recordings"], one.counts["seconds"] / 3600, one.counts["notes"])
+        logging.info("%s: %d examples of %d recordings, %.2f h, %d notes", *given)
+        for failure in one.failures:
+            logging.warning("%s", failure["error"])
+    failed = [one for one in sums if one.failures]
+    if failed:
+        number = sum(len(one.failures) for one in failed)
+        lists = ", ".join(one.failures_place for one in failed)
+        raise DataError(f"{number} of the recordings could not be used, see {lists}; all others are written.")
 
 
-def _write_notes(split: str, notes: Sequence["NoteFile"], paths: Sequence[Path]) -> None:
-    from absl import logging
-    from tqdm import tqdm
+def _flags_and_beam_options(argv: Sequence[str]) -> list[str]:
+    """Parses the flags and gives back what else there is, which is for Beam; if nothing asks for Beam, it is an error."""
+    flags.FLAGS.set_gnu_getopt(True)
+    rest = flags.FLAGS(argv, known_only=True)
+    wrong = [
+        flag for flag in rest[1:] if not flag.startswith("--") or difflib.get_close_matches(_name(flag), list(flags.FLAGS))
+    ]
+    if wrong or not any(_name(flag) == "runner" for flag in rest[1:]):
+        return flags.FLAGS(argv)  # Which says what is wrong.
+    return rest
 
-    from polyamp.data import note_files, nsynth, records, threads  # These take seconds to import.
 
-    notes = random.Random(0).sample(notes, len(notes))  # Else neighbours would be of one instrument.
-    with records.shard_writer(paths, nsynth.serialize) as write:
-        for example in tqdm(threads.ahead(note_files.load, notes), total=len(notes), desc=split, unit="note"):
-            write(example)
-    families = collections.Counter(note.family for note in notes)
-    counts = ", ".join(f"{family} {count}" for family, count in sorted(families.items()))
-    instruments = len({note.instrument for note in notes})
-    logging.info("%s: %d notes of %d instruments (%s), in %s", split, len(notes), instruments, counts, paths[0].parent)
+def _is_misspelt(flag: str) -> bool:
+    """Whether a flag that is not ours looks like one that is."""
+    return bool(difflib.get_close_matches(_name(flag), list(flags.FLAGS), cutoff=0.85))
+
+
+def _name(flag: str) -> str:
+    return flag.lstrip("-").partition("=")[0]
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_flags_and_beam_options)

@@ -62,9 +62,7 @@ def folder(tmp_path_factory):
         )
         for family, pitch in [("bass", 40), ("flute", 76), ("bass", 43), ("flute", 79)] * 3
     ]
-    with records.shard_writer([folder / "nsynth.tfrecord-00000-of-00001"], nsynth.serialize) as write:
-        for single in singles:
-            write(single)
+    records.write(folder / "nsynth.tfrecord-00000-of-00001", singles, nsynth.serialize)
     return folder
 
 

@@ -56,7 +56,7 @@ def serialize(example: NoteExample) -> bytes:
         encoded = [text.encode("utf-8") for text in value]
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
     features["audio"] = tf.train.Feature(float_list=tf.train.FloatList(value=example.audio))
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:

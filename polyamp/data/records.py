@@ -9,10 +9,9 @@ end. They are absent where no note is cut.
 import contextlib
 import dataclasses
 import glob
-import itertools
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from polyamp import notes
 from polyamp.audio import reading
-from polyamp.data import prepared
+from polyamp.data import places, prepared
 from polyamp.data.example import Example
 from polyamp.errors import AudioError, DataError
 from polyamp.notes import Notes
@@ -54,7 +53,7 @@ def serialize(example: Example) -> bytes:
     if before.any() or after.any():
         features["seconds_before"] = tf.train.Feature(float_list=tf.train.FloatList(value=before))
         features["seconds_after"] = tf.train.Feature(float_list=tf.train.FloatList(value=after))
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def _bytes_feature(value: bytes) -> tf.train.Feature:
@@ -121,39 +120,33 @@ def expand_paths(examples_path: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def shard_writer(paths: Sequence[str | Path], to_record: Callable[[Any], bytes] = serialize) -> Iterator[Callable[[Any], None]]:
-    """Gives a function that writes examples to the files in turn; they get their names at the end, or never if anything fails.
+def writer(path: str | Path) -> Iterator[Callable[[bytes], None]]:
+    """Gives a function that writes records to a new file.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    try:
+        with tf.io.TFRecordWriter(os.fspath(path)) as file:
+            yield file.write
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: TFRecords cannot be written there ({error.message}).") from error
+
+
+def write(path: str | Path, examples: Iterable[Any], to_record: Callable[[Any], bytes] = serialize) -> None:
+    """Writes one TFRecord file, under its name only when it is complete.
 
     Args:
-        paths: Files to write.
+        path: The file.
+        examples: What it is to hold.
         to_record: The schema: what makes a record of an example.
 
     Raises:
-        DataError: A file cannot be written.
+        DataError: The file cannot be written.
     """
-    temporary = [Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp") for path in paths]
-    writers: list[tf.io.TFRecordWriter] = []
-    try:
-        writers.extend(tf.io.TFRecordWriter(os.fspath(path)) for path in temporary)
-        turn = itertools.cycle(writers)
-        yield lambda example: next(turn).write(to_record(example))
-        for writer in writers:
-            writer.close()
-        for unfinished, path in zip(temporary, paths, strict=True):
-            os.replace(unfinished, path)
-    except (OSError, tf.errors.OpError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.message
-        raise DataError(f"{Path(paths[0]).parent}: TFRecord files cannot be written there ({reason}).") from error
-    finally:
-        for unfinished in temporary:
-            unfinished.unlink(missing_ok=True)
-
-
-def write(path: str | Path, examples: Iterable[Example]) -> None:
-    """Writes one TFRecord file, under its name only when it is complete."""
-    with shard_writer([path]) as write_one:
+    with places.writing(os.fspath(path)) as temporary, writer(temporary) as write_record:
         for example in examples:
-            write_one(example)
+            write_record(to_record(example))
 
 
 def record_offsets(path: str) -> np.ndarray:

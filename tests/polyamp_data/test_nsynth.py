@@ -62,9 +62,7 @@ def test_records_hold_the_published_features():
 def test_round_trip_in_python_and_in_tensorflow(tmp_path: Path):
     path = str(tmp_path / "notes.tfrecord")
     examples = [_example(family, number) for number, family in enumerate(FAMILY_NUMBERS)]
-    with records.shard_writer([path], nsynth.serialize) as write:
-        for example in examples:
-            write(example)
+    records.write(path, examples, nsynth.serialize)
     for found, example in zip(nsynth.read([path]), examples, strict=True):
         _assert_same(found, example)
     dataset = tf.data.TFRecordDataset(path).map(nsynth.parse).batch(3, drop_remainder=True)

@@ -24,10 +24,8 @@ def _batches(path: str | Path, hparams: MelodicHParams, count: int, seed: int = 
 
 
 def _write(folder: Path, examples: list[Example], shards: int = 2) -> str:
-    paths = [folder / f"train.tfrecord-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
-    with records.shard_writer(paths) as write:
-        for example in examples:
-            write(example)
+    for shard in range(shards):
+        records.write(folder / f"train.tfrecord-{shard:05d}-of-{shards:05d}", examples[shard::shards])
     return str(folder / "train.tfrecord-*")
 
 

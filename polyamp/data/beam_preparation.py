@@ -1,0 +1,61 @@
+"""Writes the shards of `polyamp.data.preparation` with Apache Beam: on its local runner, Flink, Spark, Dataflow and others."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+
+from polyamp.data import preparation
+from polyamp.data.preparation import Shard
+
+NAMESPACE = "polyamp"
+
+
+class WriteShard(beam.DoFn):
+    """Writes a shard and counts what it holds."""
+
+    def process(self, shard: Shard) -> Iterable[str]:
+        outcome = preparation.write(shard)
+        for name, value in outcome.counts.items():
+            beam.metrics.Metrics.counter(NAMESPACE, name).inc(int(value))
+        for failure in outcome.failures:
+            beam.metrics.Metrics.counter(NAMESPACE, f"failed: {reason(failure)}").inc()
+        beam.metrics.Metrics.counter(NAMESPACE, "shards").inc()
+        yield shard.place
+
+
+def reason(failure: dict[str, str]) -> str:
+    """Why a recording failed, without its name: what failures are counted by."""
+    return failure["error"].rpartition(": ")[2][:100]
+
+
+def write(shards: Sequence[Shard], options: Sequence[str]) -> dict[str, int]:
+    """Writes shards with as many workers as the runner has.
+
+    Args:
+        shards: What to write; workers read and write the same places.
+        options: Beam's command line, such as `--runner=DirectRunner --direct_num_workers=2`.
+
+    Returns:
+        The counters of the job, as far as its runner knows them.
+    """
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    parsed = PipelineOptions(["--default_sdk_harness_log_level=WARNING", *options])  # The last of two counts.
+    parsed.view_as(SetupOptions).save_main_session = False  # All that workers need is in the package.
+    pipeline = beam.Pipeline(options=parsed)
+    _ = pipeline | "Shards" >> beam.Create(list(shards)) | beam.Reshuffle() | "Write" >> beam.ParDo(WriteShard())
+    result = pipeline.run()
+    result.wait_until_finish()
+    return counters(result)
+
+
+def counters(result: Any) -> dict[str, int]:
+    """The counters of a job by name; none where its runner does not tell."""
+    try:
+        found = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    except NotImplementedError as error:
+        logging.getLogger(__name__).debug("No counters: %s", error)
+        return {}
+    return {counter.key.metric.name: counter.result for counter in found}
