@@ -7,7 +7,8 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = (ROOT / "polyamp/__init__.py").read_text(encoding="utf-8").split('__version__ = "')[1].split('"')[0]
 
-TEST = ["apache-beam[tfrecord]>=2.77", "dill", "hypothesis", "jax", "pytest", "pytest-xdist"]
+BEAM = ["apache-beam[tfrecord]>=2.77"]
+TEST = [*BEAM, "dill", "hypothesis", "jax", "pytest", "pytest-xdist"]
 
 setup(
     name="polyamp",
@@ -46,6 +47,11 @@ setup(
         "tensorflow-datasets",
         "tqdm",
     ],
-    extras_require={"live": ["python-rtmidi", "sounddevice"], "test": TEST, "dev": [*TEST, "mypy", "pre-commit", "ruff"]},
+    extras_require={
+        "beam": BEAM,
+        "live": ["python-rtmidi", "sounddevice"],
+        "test": TEST,
+        "dev": [*TEST, "mypy", "pre-commit", "ruff"],
+    },
     entry_points={"console_scripts": ["polyamp = polyamp_runner:command"]},
 )

@@ -138,19 +138,14 @@ def _report(sums: "Sequence[SplitSum]") -> None:
 
 def _flags_and_beam_options(argv: Sequence[str]) -> list[str]:
     """Parses the flags and gives back what else there is, which is for Beam; if nothing asks for Beam, it is an error."""
-    flags.FLAGS.set_gnu_getopt(True)
-    rest = flags.FLAGS(argv, known_only=True)
-    wrong = [
-        flag for flag in rest[1:] if not flag.startswith("--") or difflib.get_close_matches(_name(flag), list(flags.FLAGS))
-    ]
-    if wrong or not any(_name(flag) == "runner" for flag in rest[1:]):
-        return flags.FLAGS(argv)  # Which says what is wrong.
-    return rest
-
-
-def _is_misspelt(flag: str) -> bool:
-    """Whether a flag that is not ours looks like one that is."""
-    return bool(difflib.get_close_matches(_name(flag), list(flags.FLAGS), cutoff=0.85))
+    program, *others = flags.FLAGS(argv, known_only=True)
+    # Beam also takes the value of a flag as a word of its own.
+    words = [word for before, word in zip(["", *others], others, strict=False) if word[:2] != "--" and before[:2] != "--"]
+    names = [_name(word) for word in others if word.startswith("--")]
+    misspelt = [name for name in names if difflib.get_close_matches(name, list(flags.FLAGS), cutoff=0.85)]
+    if words or misspelt or "runner" not in names:
+        return app.parse_flags_with_usage(argv)  # Which says what is wrong.
+    return [program, *others]
 
 
 def _name(flag: str) -> str:

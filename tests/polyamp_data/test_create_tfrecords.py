@@ -1,5 +1,7 @@
 """`scripts/create_tfrecords.py` as a user runs it."""
 
+import json
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +16,10 @@ from polyamp.data import records
 from polyamp.notes import Notes
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "create_tfrecords.py"
+
+
+def _visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _run(*flags: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +45,7 @@ def test_writes_shards_of_each_split(folder: Path, tmp_path: Path):
     done = _run(*flags, "--min_length=2", "--max_length=3")
     assert done.returncode == 0, done.stderr
     names = [f"{split}.tfrecord-0000{shard}-of-00002" for split in ("test", "train") for shard in range(2)]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert _visible(tmp_path / "out") == names
     train = list(records.read(records.expand_paths(f"{tmp_path}/out/train.tfrecord-*")))
     assert len(train) == 9 and max(example.duration for example in train) <= 3
     assert sum(example.duration for example in train) == pytest.approx(21, abs=1e-3)
@@ -57,9 +63,9 @@ def test_whole_recordings_of_one_split(folder: Path, tmp_path: Path):
     flags = ("--dataset=folder", f"--input_dir={folder}", f"--output_dir={tmp_path}", "--num_shards=1", "--split=train")
     done = _run(*flags, "--max_length=0")
     assert done.returncode == 0, done.stderr
-    (path,) = tmp_path.iterdir()
-    assert path.name == "train.tfrecord-00000-of-00001"
-    assert [example.id for example in records.read([str(path)])] == ["train/a", "train/b", "train/c"]
+    assert _visible(tmp_path) == ["train.tfrecord-00000-of-00001"]
+    ids = [example.id for example in records.read([str(tmp_path / "train.tfrecord-00000-of-00001")])]
+    assert sorted(ids) == ["train/a", "train/b", "train/c"]
 
 
 @pytest.mark.parametrize(
@@ -80,14 +86,107 @@ def test_errors_are_one_line_and_leave_nothing(folder: Path, tmp_path: Path, fla
     assert not list(tmp_path.iterdir())
 
 
-def test_a_recording_that_cannot_be_read_leaves_no_files(tmp_path: Path):
+@pytest.mark.parametrize("options", [(), ("--runner=DirectRunner",)], ids=["here", "Beam"])
+def test_a_recording_that_cannot_be_read_does_not_stop_the_others(folder: Path, tmp_path: Path, options: tuple[str, ...]):
+    source, output = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(folder, source)
+    (source / "train" / "b.wav").write_bytes(b"no audio")
+    done = _run("--dataset=folder", f"--input_dir={source}", f"--output_dir={output}", "--num_shards=1", *options)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"error: 1 of the recordings could not be used, see {output}/train.failed.jsonl" in done.stderr
+    assert _visible(output) == [
+        "test.tfrecord-00000-of-00001",
+        "train.failed.jsonl",
+        "train.tfrecord-00000-of-00001",
+    ]
+    (failure,) = [json.loads(line) for line in (output / "train.failed.jsonl").read_text().splitlines()]
+    assert failure["id"] == "train/b" and "b.wav" in failure["error"]
+    examples = list(records.read(records.expand_paths(f"{output}/train.tfrecord-*")))
+    assert {example.id.partition("@")[0] for example in examples} == {"train/a", "train/c"}
+    if options:
+        assert "counter recordings: 3" in done.stderr and "counter failed: " in done.stderr
+
+    shutil.copy(folder / "train" / "b.wav", source / "train" / "b.wav")
+    again = _run("--dataset=folder", f"--input_dir={source}", f"--output_dir={output}", "--num_shards=1", *options)
+    assert again.returncode == 0, again.stderr
+    assert "of 3 recordings" in again.stderr and not (output / "train.failed.jsonl").exists()
+
+
+def _files(output: Path) -> dict[str, bytes]:
+    return {path.relative_to(output).as_posix(): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[str, ...], dict[str, bytes]]:
+    """Flags, and the files that they give without Beam."""
+    flags = ("--dataset=folder", f"--input_dir={folder}", "--num_shards=3", "--min_length=0.5", "--max_length=1")
+    output = tmp_path_factory.mktemp("undisturbed")
+    done = _run(*flags, f"--output_dir={output}")
+    assert done.returncode == 0, done.stderr
+    return flags, _files(output)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--runner=DirectRunner",),
+        ("--runner=DirectRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing"),
+        ("--runner", "PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"),
+    ],
+    ids=["one process", "two processes", "portable"],
+)
+def test_beam_writes_the_same_bytes(
+    undisturbed: tuple[tuple[str, ...], dict[str, bytes]], tmp_path: Path, options: tuple[str, ...]
+):
+    flags, files = undisturbed
+    done = _run(*flags, f"--output_dir={tmp_path / 'out'}", *options)
+    assert done.returncode == 0, done.stderr
+    assert _files(tmp_path / "out") == files
+    assert "counter shards: 6" in done.stderr
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path):
     source = tmp_path / "in"
     source.mkdir()
-    (source / "a.wav").write_bytes(b"no audio")
-    (source / "a.tsv").write_text("0.1,0.2,60,64\n")
-    done = _run("--dataset=folder", f"--input_dir={source}", f"--output_dir={tmp_path / 'out'}")
-    assert done.returncode == 1 and "a.wav" in done.stderr and "Traceback" not in done.stderr
-    assert not list((tmp_path / "out").iterdir())
+    for number in range(12):
+        samples = np.random.default_rng(number).uniform(-0.5, 0.5, 30 * 44_100)
+        soundfile.write(source / f"{number}.flac", samples, 44_100)
+        (source / f"{number}.tsv").write_text("0.5\t0.9\t60\t80\n")
+    flags = ("--dataset=folder", f"--input_dir={source}", "--num_shards=12", "--max_length=0")
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, str(SCRIPT), *flags, f"--output_dir={killed}"], stderr=subprocess.DEVNULL)
+    first = killed / ".prepared" / "train.tfrecord-00000-of-00012.json"
+    deadline = time.monotonic() + 60
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    written = first.stat().st_mtime_ns
+    left = [name for name in _visible(killed) if name.startswith("train.tfrecord")]
+    assert 0 < len(left) < 12
+    assert _run(*flags, f"--output_dir={killed}").returncode == 0
+    assert _run(*flags, f"--output_dir={tmp_path / 'whole'}").returncode == 0
+    whole = _files(tmp_path / "whole")
+    found = {name: content for name, content in _files(killed).items() if not name.endswith(".tmp")}
+    assert found == whole and len(whole) == 24
+    assert first.stat().st_mtime_ns == written
+
+
+def test_flags_that_are_nobodys_are_errors(folder: Path, tmp_path: Path):
+    flags = ("--dataset=folder", f"--input_dir={folder}", f"--output_dir={tmp_path}")
+    without_beam = _run(*flags, "--direct_num_workers=2")
+    assert without_beam.returncode != 0 and "direct_num_workers" in without_beam.stderr
+    misspelt = _run(*flags, "--max_lenght=3", "--runner=DirectRunner")
+    assert misspelt.returncode != 0 and "max_length" in misspelt.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_beam_it_says_what_to_install(folder: Path, tmp_path: Path):
+    code = f"import sys; sys.modules['apache_beam'] = None; sys.argv[0] = {str(SCRIPT)!r}; import runpy; "
+    code += f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    flags = ("--dataset=folder", f"--input_dir={folder}", f"--output_dir={tmp_path}", "--runner=DirectRunner")
+    done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and 'pip install -e ".[beam]"' in done.stderr and "Traceback" not in done.stderr
 
 
 def test_help_and_flag_errors_answer_at_once():

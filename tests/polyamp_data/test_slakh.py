@@ -1,44 +1,21 @@
 """Slakh's layouts: which tracks are found, in which split, and with which notes."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pretty_midi
 import pytest
-import soundfile
-import yaml
 
 from polyamp import constants
 from polyamp.data import slakh, sources
 from polyamp.errors import DataError
 
-# Name -> program, whether drums, and (onset, offset, pitch, velocity) of its notes.
-STEMS = {
-    "S00": (30, False, [(0.5, 1.0, 52, 70), (1.5, 1.75, 55, 90)]),
-    "S01": (128, True, [(0.0, 0.1, 36, 100)]),
-    "S02": (1, False, [(0.25, 2.0, 60, 64)]),
-}
+MakeTrack = Callable[..., None]
 
 
-def _track(folder: Path, mix: str = "mix.flac", **changes: Any) -> None:
-    """A track as Slakh has it: programs, and which stem is drums, are in metadata.yaml only."""
-    (folder / "MIDI").mkdir(parents=True)
-    soundfile.write(folder / mix, np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 16_000), 16_000)
-    stems = {}
-    for name, (program, is_drum, rows) in STEMS.items():
-        midi = pretty_midi.PrettyMIDI()
-        instrument = pretty_midi.Instrument(0)
-        instrument.notes = [pretty_midi.Note(velocity, pitch, on, off) for on, off, pitch, velocity in rows]
-        midi.instruments.append(instrument)
-        midi.write(str(folder / "MIDI" / f"{name}.mid"))
-        stems[name] = {"inst_class": "x", "is_drum": is_drum, "program_num": program, "audio_rendered": True} | changes
-    (folder / "metadata.yaml").write_text(yaml.safe_dump({"UUID": "1a", "midi_dir": "MIDI", "stems": stems}))
-
-
-def test_slakh2100_has_splits_and_the_omitted_tracks_of_redux_are_left_out(tmp_path: Path):
+def test_slakh2100_has_splits_and_the_omitted_tracks_of_redux_are_left_out(make_track: MakeTrack, tmp_path: Path):
     for name in ("train/Track00001", "validation/Track01501", "test/Track01876", "omitted/Track00049"):
-        _track(tmp_path / name)
+        make_track(tmp_path / name)
     found = sources.find("slakh", tmp_path)
     assert {one.id: one.split for one in found} == {
         "train/Track00001": "train",
@@ -47,15 +24,15 @@ def test_slakh2100_has_splits_and_the_omitted_tracks_of_redux_are_left_out(tmp_p
     }
 
 
-def test_babyslakh_is_flat_and_has_wav(tmp_path: Path):
-    _track(tmp_path / "Track00001", mix="mix.wav")
+def test_babyslakh_is_flat_and_has_wav(make_track: MakeTrack, tmp_path: Path):
+    make_track(tmp_path / "Track00001", mix="mix.wav")
     (tmp_path / "Track00007" / "MIDI").mkdir(parents=True)  # Neither a mix nor metadata.
     (found,) = sources.find("slakh", tmp_path)
     assert (found.id, found.split, found.audio.name) == ("Track00001", "train", "mix.wav")
 
 
-def test_notes_carry_the_program_of_their_stem_and_drums_are_left_out(tmp_path: Path):
-    _track(tmp_path / "Track00001")
+def test_notes_carry_the_program_of_their_stem_and_drums_are_left_out(make_track: MakeTrack, tmp_path: Path):
+    make_track(tmp_path / "Track00001")
     audio, notes = sources.load(sources.find("slakh", tmp_path)[0])
     assert len(audio) == 48_000
     assert notes.program.tolist() == [1, 30, 30]
@@ -65,8 +42,8 @@ def test_notes_carry_the_program_of_their_stem_and_drums_are_left_out(tmp_path: 
     np.testing.assert_allclose(notes.offset, [2.0, 1.0, 1.75], atol=2e-3)
 
 
-def test_drums_are_labelled_as_other_if_asked_for(tmp_path: Path):
-    _track(tmp_path / "Track00001")
+def test_drums_are_labelled_as_other_if_asked_for(make_track: MakeTrack, tmp_path: Path):
+    make_track(tmp_path / "Track00001")
     (track,) = sources.find("slakh", tmp_path)
     without, labels = sources.read_labels(track.labels), sources.read_labels(track.labels, use_drums=True)
     drums = labels.program == constants.DRUM_PROGRAM
@@ -76,22 +53,22 @@ def test_drums_are_labelled_as_other_if_asked_for(tmp_path: Path):
     assert sorted(example.notes.program.tolist()) == sorted(labels.program.tolist())
 
 
-def test_a_stem_without_a_midi_file_has_no_notes(tmp_path: Path):
-    _track(tmp_path / "Track00001")
+def test_a_stem_without_a_midi_file_has_no_notes(make_track: MakeTrack, tmp_path: Path):
+    make_track(tmp_path / "Track00001")
     (tmp_path / "Track00001" / "MIDI" / "S00.mid").unlink()
     assert slakh.read_notes(tmp_path / "Track00001" / "metadata.yaml").program.tolist() == [1]
 
 
-def test_unfinished_tracks_of_rendering_are_not_found(tmp_path: Path):
-    _track(tmp_path / "train" / "Track00001")
-    _track(tmp_path / "train" / ".Track00002.99.tmp")
+def test_unfinished_tracks_of_rendering_are_not_found(make_track: MakeTrack, tmp_path: Path):
+    make_track(tmp_path / "train" / "Track00001")
+    make_track(tmp_path / "train" / ".Track00002.99.tmp")
     assert [one.id for one in sources.find("slakh", tmp_path)] == ["train/Track00001"]
 
 
-def test_problems_are_one_line_errors(tmp_path: Path):
+def test_problems_are_one_line_errors(make_track: MakeTrack, tmp_path: Path):
     with pytest.raises(DataError, match="no Slakh tracks"):
         sources.find("slakh", tmp_path)
-    _track(tmp_path / "Track00001", program_num=129)
+    make_track(tmp_path / "Track00001", program_num=129)
     metadata = tmp_path / "Track00001" / "metadata.yaml"
     with pytest.raises(DataError, match="stem S00 has program_num 129"):
         slakh.read_notes(metadata)
