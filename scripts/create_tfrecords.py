@@ -144,7 +144,7 @@ def _flags_and_beam_options(argv: Sequence[str]) -> list[str]:
     names = [_name(word) for word in others if word.startswith("--")]
     misspelt = [name for name in names if difflib.get_close_matches(name, list(flags.FLAGS), cutoff=0.85)]
     if words or misspelt or "runner" not in names:
-        return app.parse_flags_with_usage(argv)  # Which says what is wrong.
+        return app.parse_flags_with_usage(list(argv))  # Which says what is wrong.
     return [program, *others]
 
 

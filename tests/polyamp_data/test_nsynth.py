@@ -237,7 +237,7 @@ def test_the_script_writes_notes_in_shards_with_instruments_held_out(tmp_path: P
         [sys.executable, str(SCRIPT), *flags, "--hold_out=spectmorph"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         "train.tfrecord-00000-of-00001",
         "validation.tfrecord-00000-of-00001",
     ]
