@@ -153,7 +153,7 @@ def tfrecords(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 def _assert_same_examples(name: str, tfrecords: Path, data_dir: Path) -> None:
     """Every feature of every example, what the input pipeline parses, and the files read as TFRecords, all bit for bit."""
-    splits = sorted({path.name.split(".")[0] for path in tfrecords.iterdir()})
+    splits = sorted({path.name.split(".")[0] for path in tfrecords.glob("*.tfrecord-*")})
     assert splits == sorted(tfds.builder(name, data_dir=data_dir).info.splits)
     for split in splits:
         paths = records.expand_paths(f"{tfrecords}/{split}.tfrecord-*")
