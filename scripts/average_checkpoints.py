@@ -1,0 +1,56 @@
+"""Writes the mean of the weights of checkpoints as a model of its own, to evaluate, export or train further.
+
+For checkpoints of one training, or of one that started from the other: their mean is often better than each (Wortsman et al.,
+"Model soups", 2022).
+
+    python scripts/average_checkpoints.py --model_type=AUTOREGRESSIVE --model_dir=runs --load_ids=ar128m,ar128n --model_id=mean
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+
+_MODEL_TYPE = flags.DEFINE_string("model_type", "MELODIC", "Which model.")
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models.", required=True)
+_LOAD_IDS = flags.DEFINE_list("load_ids", None, "Which checkpoints: each as --load_id of polyamp_runner.py.", required=True)
+_MODEL_ID = flags.DEFINE_string("model_id", None, "Name of the mean in the same folder; must be new.", required=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Averages; 1 with one line on stderr for bad input."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+    from polyamp import startup
+
+    return startup.run_script(argv, _average)
+
+
+def _average() -> None:
+    import numpy as np
+
+    from polyamp import checkpoint, hparams
+    from polyamp.atomic import write_text
+    from polyamp.errors import CheckpointError
+
+    directory = checkpoint.folder(_MODEL_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value)
+    if directory.exists():
+        raise CheckpointError(f"{directory} exists; give another --model_id.")
+    if len(_LOAD_IDS.value) < 2:
+        raise CheckpointError(f"--load_ids={','.join(_LOAD_IDS.value)} names fewer than two checkpoints: nothing to average.")
+    loaded = [checkpoint.load_model(_MODEL_TYPE.value, _MODEL_DIR.value, load_id) for load_id in _LOAD_IDS.value]
+    first = loaded[0]
+    for other in loaded[1:]:
+        checkpoint.require_same_structure(first.hparams, other.hparams, first.path)
+    weights = zip(*(of.model.get_weights() for of in loaded), strict=True)
+    first.model.set_weights([np.mean(of_all, axis=0, dtype=np.float64) for of_all in weights])
+
+    directory.mkdir(parents=True)
+    path = checkpoint.step_path(directory, max(of.step for of in loaded))
+    checkpoint.save(path, first.model, {"step": max(of.step for of in loaded)})
+    write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(first.hparams))
+    logging.info("%s: mean of %s", path, ", ".join(str(of.path) for of in loaded))
+
+
+if __name__ == "__main__":
+    app.run(main)
