@@ -9,6 +9,7 @@ For checkpoints of one training, or of one that started from the other: their me
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from absl import app, flags, logging
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _average() -> None:
+    import keras
     import numpy as np
 
     from polyamp import checkpoint, hparams
@@ -42,8 +44,9 @@ def _average() -> None:
     first = loaded[0]
     for other in loaded[1:]:
         checkpoint.require_same_structure(first.hparams, other.hparams, first.path)
-    weights = zip(*(of.model.get_weights() for of in loaded), strict=True)
-    first.model.set_weights([np.mean(of_all, axis=0, dtype=np.float64) for of_all in weights])
+    networks = [cast(keras.Model, of.model) for of in loaded]
+    weights = zip(*(network.get_weights() for network in networks), strict=True)
+    networks[0].set_weights([np.mean(of_all, axis=0, dtype=np.float64) for of_all in weights])
 
     directory.mkdir(parents=True)
     path = checkpoint.step_path(directory, max(of.step for of in loaded))
