@@ -79,12 +79,15 @@ class LightModel:
 
 
 def _rolls(run: Any, hop_length: int, audio: np.ndarray) -> dict[str, np.ndarray]:
-    """Rolls of a window, `[1, samples]`, that is as long as the network's or shorter: then silence follows it."""
-    spectrum = _spectra(audio, hop_length)
-    num_frames = spectrum.shape[1]
-    missing = run.get_input_details()["spectrum"]["shape"][1] - num_frames
-    answer = run(spectrum=np.pad(spectrum, [[0, 0], [0, missing], [0, 0]]))
-    return {name: roll[:, :num_frames] for name, roll in answer.items()}
+    """Rolls of windows, `[batch, samples]`, as long as the network's or shorter: then silence follows. One after the other."""
+    length = run.get_input_details()["spectrum"]["shape"][1]
+    answers = []
+    for window in audio:
+        spectrum = _spectra(window[np.newaxis], hop_length)
+        num_frames = spectrum.shape[1]
+        answer = run(spectrum=np.pad(spectrum, [[0, 0], [0, length - num_frames], [0, 0]]))
+        answers.append({name: roll[:, :num_frames] for name, roll in answer.items()})
+    return answers[0] if len(answers) == 1 else {name: np.concatenate([of[name] for of in answers]) for name in answers[0]}
 
 
 def _spectra(audio: np.ndarray, hop_length: int) -> np.ndarray:

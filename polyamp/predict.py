@@ -171,8 +171,8 @@ def predict(
         return Summary((), tuple(failures))
     from polyamp import transcribe
 
-    loaded = _load(model_type, model_dir, load_id, model_id, load_full, overrides or {})
-    melodic = _load("MELODIC") if model_type == "TIMBRE" else None
+    loaded = load(model_type, model_dir, load_id, model_id, load_full, overrides or {})
+    melodic = load("MELODIC") if model_type == "TIMBRE" else None
     written = []
     for number, (audio, output) in enumerate(jobs, start=1):
         try:
@@ -192,7 +192,7 @@ def predict(
     return Summary(tuple(written), tuple(failures))
 
 
-def _load(model_type: str, *where: Any) -> "Loaded":
+def load(model_type: str, *where: Any) -> "Loaded":
     """A model on the light runtime if it can be, else in Keras; the arguments are those of `checkpoint.load_model`."""
     from polyamp import light
 

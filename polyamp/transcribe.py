@@ -33,8 +33,11 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
     if isinstance(hparams, AutoregressiveHParams):
         return notes_of_states(predict_states(model, blocks(), hparams), hparams)
     found = notes.from_rolls(predict_rolls(part(model, light.ROLLS), blocks(), hparams), hparams)
-    if not isinstance(hparams, FullHParams):
-        return found
+    return with_programs(model, blocks, found, hparams) if isinstance(hparams, FullHParams) else found
+
+
+def with_programs(model: Model, blocks: Blocks, found: Notes, hparams: FullHParams) -> Notes:
+    """Notes that a Full model has found with the programs of the families that it hears in them."""
     posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), hparams)
     return instruments.with_programs(found, posteriors, hparams)
 

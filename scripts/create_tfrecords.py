@@ -14,7 +14,6 @@ written by the workers of any engine that Beam knows, and the folders may be gs:
       --runner=DirectRunner --direct_num_workers=0 --direct_running_mode=multi_processing
 """
 
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +60,6 @@ _USE_DRUMS = flags.DEFINE_bool("use_drums", False, 'Label drum notes too, as not
 
 def main(argv: Sequence[str]) -> int:
     """Writes the splits that the flags ask for; 1 with one line on stderr if they cannot be, or not all of them."""
-    sys.path.insert(0, str(_ROOT))  # Runs from a checkout that is not installed, too.
     from polyamp import startup
 
     return startup.run_script(argv[:1], lambda: _run(argv[1:]))
@@ -136,21 +134,12 @@ def _report(sums: "Sequence[SplitSum]") -> None:
         raise DataError(f"{number} of the recordings could not be used, see {lists}; all others are written.")
 
 
-def _flags_and_beam_options(argv: Sequence[str]) -> list[str]:
-    """Parses the flags and gives back what else there is, which is for Beam; if nothing asks for Beam, it is an error."""
-    program, *others = flags.FLAGS(argv, known_only=True)
-    # Beam also takes the value of a flag as a word of its own.
-    words = [word for before, word in zip(["", *others], others, strict=False) if word[:2] != "--" and before[:2] != "--"]
-    names = [_name(word) for word in others if word.startswith("--")]
-    misspelt = [name for name in names if difflib.get_close_matches(name, list(flags.FLAGS), cutoff=0.85)]
-    if words or misspelt or "runner" not in names:
-        return app.parse_flags_with_usage(list(argv))  # Which says what is wrong.
-    return [program, *others]
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    sys.path.insert(0, str(_ROOT))  # Runs from a checkout that is not installed, too.
+    from polyamp import beam_options
 
-
-def _name(flag: str) -> str:
-    return flag.lstrip("-").partition("=")[0]
+    return beam_options.parse_flags(argv)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_flags_and_beam_options)
+    app.run(main, flags_parser=_parse_flags)

@@ -1,6 +1,7 @@
 """Files of data sets wherever they are: in folders here, or at gs://, s3:// and what else Apache Beam's file systems know."""
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -72,6 +73,14 @@ def names(folder: str, pattern: str) -> list[str]:
             return sorted(path.name for path in Path(folder).glob(pattern) if path.is_file())
         found = _systems().match([join(folder, pattern)])[0].metadata_list
         return sorted(one.path[len(folder.rstrip("/")) + 1 :] for one in found)
+
+
+def matching(pattern: str) -> list[str]:
+    """The files that a glob means, in any depth where it has `**`, sorted."""
+    with _named(pattern, "read"):
+        if not is_remote(pattern):
+            return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+        return sorted(one.path for one in _systems().match([pattern])[0].metadata_list)
 
 
 def read(place: str) -> bytes | None:

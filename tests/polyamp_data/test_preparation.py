@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from apache_beam.io.filesystem import FileMetadata
 
+from polyamp import beam_corpus, corpus
 from polyamp.data import places, preparation, records
 from polyamp.data.preparation import Settings, Shard
 from polyamp.errors import DataError
@@ -202,6 +203,23 @@ class Elsewhere(apache_beam.io.localfilesystem.LocalFileSystem):
     def delete(self, paths):
         for path in paths:
             os.unlink(self._here(path))
+
+
+def test_a_corpus_on_another_file_system(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Elsewhere, "root", str(tmp_path))
+    (tmp_path / "set/deep").mkdir(parents=True)
+    for name, source in (("a.wav", "r1.wav"), ("deep/b.wav", "r2.wav")):
+        (tmp_path / "set" / name).write_bytes((folder / source).read_bytes())
+    (tmp_path / "set/bad.wav").write_bytes(b"no audio")
+    jobs = corpus.plan(["elsewhere://set/**.wav"], "elsewhere://out")
+    assert [job.audio for job in jobs] == [f"elsewhere://set/{name}.wav" for name in ("a", "bad", "deep/b")]
+    beam_corpus.transcribe(jobs, corpus.Weights(), ["--runner=DirectRunner"])
+    (failure,) = corpus.collect_failures(jobs, "elsewhere://out/failed.jsonl")
+    assert failure["error"].startswith("elsewhere://set/bad.wav: ") and (tmp_path / "out/failed.jsonl").is_file()
+    local = corpus.plan([f"{tmp_path}/set/a.wav"], str(tmp_path / "local"))
+    beam_corpus.transcribe(local, corpus.Weights(), ["--runner=DirectRunner"])
+    assert (tmp_path / "out/a.mid").read_bytes() == (tmp_path / "local/a.mid").read_bytes()
+    assert json.loads((tmp_path / "out/deep/b.json").read_text())["audio"] == "elsewhere://set/deep/b.wav"
 
 
 def test_from_and_to_another_file_system(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,195 @@
+"""Transcribes a corpus: what there is to do, where, and what became of it. `polyamp.beam_corpus` does it with Apache Beam.
+
+A recording becomes a MIDI file and, written last, a JSON file with the same notes: it is done when both are there. One that
+cannot be transcribed leaves a file `.<name>.failed.json` in their place until a later run succeeds. Recordings and folders are
+anywhere: here, or at URLs of Beam's file systems.
+"""
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import polyamp
+from polyamp import constants, notes
+from polyamp.data import places
+from polyamp.errors import DataError, PolyampError
+from polyamp.notes import Notes, instruments
+
+LIST_SUFFIX = ".txt"
+MODEL_TYPES = ("MELODIC", "FULL", "AUTOREGRESSIVE")
+_GLOB = "*?["
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Which weights transcribe: the arguments of `polyamp.checkpoint.load_model`."""
+
+    model_type: str = "MELODIC"
+    model_dir: str | None = None
+    load_id: str = "*"
+    load_full: bool | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def where(self) -> tuple[Any, ...]:
+        """As positional arguments."""
+        return (self.model_type, self.model_dir, self.load_id, None, self.load_full, dict(self.overrides))
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A recording, and where its notes go.
+
+    Attributes:
+        audio: The recording, here or at a URL.
+        output: Place and name of its files without their suffixes.
+    """
+
+    audio: str
+    output: str
+
+    @property
+    def midi(self) -> str:
+        """The MIDI file."""
+        return f"{self.output}.mid"
+
+    @property
+    def listing(self) -> str:
+        """The JSON file."""
+        return f"{self.output}.json"
+
+    @property
+    def failure(self) -> str:
+        """Where it is noted why there are no notes."""
+        return places.join(places.folder(self.output), f".{places.name(self.output)}.failed.json")
+
+
+# --- What there is to do -------------------------------------------------------------------------------------------------
+
+
+def plan(inputs: Sequence[str], output_dir: str) -> list[Job]:
+    """A job for each recording, in the order of their names.
+
+    Args:
+        inputs: Recordings and globs (`**` for folders in any depth), or lists of recordings: text files named `*.txt` with one
+            on each line. All may be URLs.
+        output_dir: Where the files go, in folders as those below the part of a glob that is without wildcards.
+
+    Raises:
+        DataError: Nothing matches, a list cannot be read, or two recordings would be written to one file.
+    """
+    jobs: dict[str, Job] = {}
+    for text in inputs:
+        for audio, below in _found(text):
+            output = places.join(output_dir, *PurePosixPath(below).with_suffix("").parts)
+            if jobs.setdefault(output, Job(audio, output)).audio != audio:
+                both = f"{jobs[output].audio} and {audio}"
+                raise DataError(f"{both} would both be written to {output}.mid; give each an --output_dir of its own.")
+    return sorted(jobs.values(), key=lambda job: job.audio)
+
+
+def _found(text: str) -> list[tuple[str, str]]:
+    """Recordings that an input means, each with its name below what the input has before its first wildcard."""
+    if text.endswith(LIST_SUFFIX):
+        content = places.read(text)
+        if content is None:
+            raise DataError(f"{text}: no such list of recordings.")
+        lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
+        named = [line for line in lines if line]
+        if not named:
+            raise DataError(f"{text}: names no recordings.")
+        return [(audio, places.name(audio)) for audio in named]
+    if not any(character in text for character in _GLOB) or places.exists(text):
+        return [(text, places.name(text))]
+    fixed = places.folder(text[: min(text.index(character) for character in _GLOB if character in text)])
+    found = places.matching(text)
+    if not found:
+        raise DataError(f"{text}: no file matches.")
+    return [(audio, audio[len(fixed) :].lstrip("/")) for audio in found]
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Job]:
+    """Those whose files are not all there."""
+    return [job for job in jobs if not (places.exists(job.listing) and places.exists(job.midi))]
+
+
+# --- Doing it ------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def local(audio: str) -> Iterator[Path]:
+    """The recording as a file here."""
+    if not places.is_remote(audio):
+        yield Path(audio)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / places.name(audio)
+        places.fetch(audio, path)
+        yield path
+
+
+def write(job: Job, found: Notes, seconds: float, model: Mapping[str, Any]) -> None:
+    """Writes the notes of a recording, and forgets an earlier failure.
+
+    Args:
+        job: Which recording.
+        found: Its notes.
+        seconds: Its length.
+        model: What transcribed it, for the JSON file.
+
+    Raises:
+        DataError: A file cannot be written.
+    """
+    families = instruments.families_of(found)
+    listing: dict[str, Any] = {
+        "audio": job.audio,
+        "seconds": round(seconds, 3),
+        "polyamp": polyamp.__version__,
+        "model": dict(model),
+        "notes": [
+            {
+                "onset": round(float(found.onset[number]), 4),
+                "offset": round(float(found.offset[number]), 4),
+                "pitch": int(found.pitch[number]),
+                "velocity": int(found.velocity[number]),
+                "program": int(found.program[number]),
+                "family": constants.FAMILIES[families[number]],
+            }
+            for number in range(len(found))
+        ],
+    }
+    if model["type"] != "FULL":  # Does not tell instruments.
+        for note in listing["notes"]:
+            del note["program"], note["family"]
+    places.make_folder(places.folder(job.output))
+    with places.writing(job.midi) as path:
+        notes.write_midi(found, path)
+    places.write(job.listing, (json.dumps(listing, indent=1) + "\n").encode())
+    places.remove(job.failure)
+
+
+def note_failure(job: Job, error: PolyampError) -> None:
+    """Notes why a recording has no notes."""
+    places.make_folder(places.folder(job.output))
+    places.write(job.failure, (json.dumps({"audio": job.audio, "error": str(error)}) + "\n").encode())
+
+
+def collect_failures(jobs: Sequence[Job], place: str) -> list[dict[str, str]]:
+    """Writes a list of the recordings that have no notes and why, one JSON object a line; removes the list if there are none.
+
+    Returns:
+        The objects, each with "audio" and "error".
+    """
+    failed = []
+    for job in unfinished(jobs):
+        noted = places.read(job.failure)
+        failed.append(json.loads(noted) if noted else {"audio": job.audio, "error": f"{job.audio}: was not reached."})
+    if failed:
+        places.write(place, "".join(json.dumps(one) + "\n" for one in failed).encode())
+    else:
+        places.remove(place)
+    return failed

@@ -1,0 +1,182 @@
+"""Corpora: `scripts/transcribe_corpus.py` writes what the predict mode writes, on any runner, and goes on after failures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from polyamp import checkpoint, constants, corpus, hparams, models, notes, predict
+from polyamp.corpus import Job, Weights
+from polyamp.errors import CheckpointError, DataError
+from polyamp.notes import Notes
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a piece of 50 s, the same from its middle on, and a second of silence."""
+    folder = tmp_path_factory.mktemp("corpus")
+    from polyamp.audio import reading
+
+    audio = np.tile(reading.read(DATA / "handel_air.ogg"), 10)[: 50 * constants.SAMPLE_RATE]
+    for name, samples in (("a", audio), ("b", audio[len(audio) // 2 :]), ("below/c", np.zeros(constants.SAMPLE_RATE))):
+        (folder / name).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / f"{name}.wav", samples, constants.SAMPLE_RATE)
+    return folder
+
+
+def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts/transcribe_corpus.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("model_type", corpus.MODEL_TYPES)
+def test_the_notes_are_those_of_predict(recordings: Path, tmp_path: Path, model_type: str):
+    from polyamp import beam_corpus
+
+    jobs = corpus.plan([f"{recordings}/**/*.wav"], str(tmp_path / "out"))
+    counters = beam_corpus.transcribe(jobs, Weights(model_type), ["--runner=DirectRunner"], batch_size=3)
+    assert (counters["recordings"], counters["seconds"]) == (3, 76)
+    predict.predict(model_type, f"{recordings}/*.wav,{recordings}/below/c.wav", output_dir=str(tmp_path / "predicted"))
+    for name in ("a", "b", "below/c"):
+        midi = tmp_path / "predicted" / f"{Path(name).name}{predict.DEFAULT_SUFFIX}.mid"
+        assert (tmp_path / "out" / f"{name}.mid").read_bytes() == midi.read_bytes()
+        listing = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        expected = notes.read_midi(midi)
+        assert sorted(note["pitch"] for note in listing["notes"]) == sorted(expected.pitch)
+        assert sorted(note["onset"] for note in listing["notes"]) == pytest.approx(sorted(expected.onset), abs=0.002)
+        assert listing["audio"] == str(recordings / f"{name}.wav") and listing["model"]["type"] == model_type
+        if model_type == "FULL":
+            assert sorted(note["program"] for note in listing["notes"]) == sorted(expected.program)
+        else:
+            assert not any("program" in note for note in listing["notes"])
+    assert len(json.loads((tmp_path / "out/a.json").read_text())["notes"]) > 100
+    assert json.loads((tmp_path / "out/below/c.json").read_text())["notes"] == []
+
+
+def test_keras_models_get_windows_of_several_recordings_at_once(
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from polyamp import beam_corpus
+
+    folder = checkpoint.folder(tmp_path, "MELODIC", "x")
+    folder.mkdir(parents=True)
+    settings = hparams.resolve("MELODIC", "tiny", {"predict_onset_threshold": 0.5, "predict_window_seconds": 10.0})
+    (folder / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
+    checkpoint.save(checkpoint.step_path(folder, 1), models.build("MELODIC", settings), {"step": 1})
+    handler = beam_corpus.RollsHandler(Weights("MELODIC", str(tmp_path)), batch_size=4)
+    model = handler.load_model()
+    rng = np.random.default_rng(0)
+    lengths = (16_000, 32_000, 16_000)
+    windows = [rng.normal(0, 0.1, length).astype(np.float32) for length in lengths]
+    together = list(handler.run_inference(windows, model))
+    for window, rolls in zip(windows, together, strict=True):
+        alone = model.predict_on_batch(window[np.newaxis])
+        assert rolls.keys() == alone.keys() == set(constants.ROLLS)
+        for name, roll in rolls.items():
+            np.testing.assert_allclose(roll, alone[name][0], atol=1e-5)
+
+
+def test_two_processes_write_the_same_bytes_and_go_on_after_failures(recordings: Path, tmp_path: Path):
+    (tmp_path / "bad.wav").write_bytes(b"RIFF no audio")
+    (tmp_path / "list.txt").write_text(f"{recordings}/a.wav\n\n{recordings}/b.wav\n{tmp_path}/bad.wav\n{tmp_path}/gone.wav\n")
+    flags = (f"--input={tmp_path}/list.txt", f"--output_dir={tmp_path}/two")
+    runner = ("--runner=DirectRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    done = run(*flags, *runner)
+    assert done.returncode == 1 and "2 of 4 recordings could not be transcribed" in done.stderr.splitlines()[-1], done.stderr
+    failed = [json.loads(line) for line in (tmp_path / "two/failed.jsonl").read_text().splitlines()]
+    assert [Path(one["audio"]).name for one in failed] == ["bad.wav", "gone.wav"]
+    assert all(one["error"].startswith(one["audio"]) for one in failed)
+
+    from polyamp import beam_corpus
+
+    beam_corpus.transcribe(
+        corpus.plan([str(recordings / "a.wav"), str(recordings / "b.wav")], str(tmp_path / "one")),
+        Weights(),
+        ["--runner=DirectRunner"],
+    )
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert sorted(one) == ["a.json", "a.mid", "b.json", "b.mid"] and all(two[name] == one[name] for name in one)
+
+    for name in ("bad", "gone"):  # Both can be read now; only they are transcribed.
+        (tmp_path / f"{name}.wav").write_bytes((recordings / "below/c.wav").read_bytes())
+    before = (tmp_path / "two/a.mid").stat().st_mtime_ns
+    again = run(*flags)
+    assert again.returncode == 0, again.stderr
+    assert "counter recordings: 2" in again.stderr and "counter done before: 2" in again.stderr
+    assert (tmp_path / "two/a.mid").stat().st_mtime_ns == before
+    assert sorted(contents(tmp_path / "two")) == [
+        f"{name}.{kind}" for name in ("a", "b", "bad", "gone") for kind in ("json", "mid")
+    ]
+
+
+def test_a_recording_that_breaks_off_leaves_no_notes(tmp_path: Path):
+    from polyamp import beam_corpus
+
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * constants.SAMPLE_RATE)
+    soundfile.write(tmp_path / "whole.flac", samples, constants.SAMPLE_RATE)
+    content = (tmp_path / "whole.flac").read_bytes()
+    (tmp_path / "broken.flac").write_bytes(content[: len(content) * 2 // 3])
+    jobs = corpus.plan([str(tmp_path / "broken.flac")], str(tmp_path / "out"))
+    counters = beam_corpus.transcribe(jobs, Weights(), ["--runner=DirectRunner"])
+    assert counters["failed"] == 1 and "recordings" not in counters
+    (failure,) = corpus.collect_failures(jobs, str(tmp_path / "out/failed.jsonl"))
+    assert "broken.flac" in failure["error"]
+    assert sorted(contents(tmp_path / "out")) == [".broken.failed.json", "failed.jsonl"]
+
+
+def test_places_of_the_files(tmp_path: Path):
+    for name in ("x/one.wav", "x/deep/two.mp3", "y/one.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    jobs = corpus.plan([f"{tmp_path}/x/**/*.*"], "out")
+    assert [job.output for job in jobs] == ["out/deep/two", "out/one"]
+    assert corpus.plan([f"{tmp_path}/[xy]/one.wav"], "out")[1].midi == "out/y/one.mid"
+    assert corpus.plan([f"{tmp_path}/x/one.wav"], "gs://bucket/out")[0].listing == "gs://bucket/out/one.json"
+    with pytest.raises(DataError, match="would both be written to out/one.mid"):
+        corpus.plan([f"{tmp_path}/x/one.wav", f"{tmp_path}/y/one.wav"], "out")
+    with pytest.raises(DataError, match="no file matches"):
+        corpus.plan([f"{tmp_path}/*.flac"], "out")
+    with pytest.raises(DataError, match="no such list"):
+        corpus.plan([f"{tmp_path}/list.txt"], "out")
+    (tmp_path / "list.txt").write_text("\n")
+    with pytest.raises(DataError, match="names no recordings"):
+        corpus.plan([f"{tmp_path}/list.txt"], "out")
+
+
+def test_a_job_is_done_when_both_files_are_there(tmp_path: Path):
+    job = Job("a.wav", str(tmp_path / "a"))
+    corpus.note_failure(job, DataError("a.wav: is no audio."))
+    assert corpus.collect_failures([job], str(tmp_path / "failed.jsonl")) == [
+        {"audio": "a.wav", "error": "a.wav: is no audio."}
+    ]
+    corpus.write(job, Notes.of([0.5], [1.0], [60], 80), 2.0, {"type": "MELODIC"})
+    assert corpus.unfinished([job]) == [] and corpus.collect_failures([job], str(tmp_path / "failed.jsonl")) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.mid"]
+    Path(job.midi).unlink()
+    assert corpus.unfinished([job]) == [job]
+
+
+def test_bad_settings_are_one_line(recordings: Path, tmp_path: Path):
+    from polyamp import beam_corpus
+
+    with pytest.raises(CheckpointError):
+        beam_corpus.transcribe([], Weights(load_id="nowhere"), ["--runner=DirectRunner"])
+    timbre = run(f"--input={recordings}/a.wav", f"--output_dir={tmp_path}/out", "--model_type=TIMBRE")
+    assert timbre.returncode == 1 and timbre.stderr.splitlines()[-1].startswith("error: --model_type=TIMBRE")
+    code = f"import sys; sys.modules['apache_beam'] = None; sys.argv[0] = {str(ROOT / 'scripts/transcribe_corpus.py')!r}; "
+    code += "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+    flags = [f"--input={recordings}/a.wav", f"--output_dir={tmp_path}/out"]
+    without = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, timeout=120)
+    assert without.returncode == 1 and 'pip install -e ".[beam]"' in without.stderr and "Traceback" not in without.stderr
+    assert not (tmp_path / "out").exists()
