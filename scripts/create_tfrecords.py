@@ -55,6 +55,13 @@ _MAX_LENGTH = flags.DEFINE_float(
     lower_bound=0.0,
 )
 
+_ROOM_COPIES = flags.DEFINE_integer(
+    "room_copies",
+    0,
+    "How often each training recording follows as if recorded in a random room: for synthesized and close recordings, so that "
+    "what is trained on them works for others.",
+    lower_bound=0,
+)
 _USE_DRUMS = flags.DEFINE_bool("use_drums", False, 'Label drum notes too, as notes of the family "other".')
 
 
@@ -71,7 +78,7 @@ def _run(beam_options: Sequence[str]) -> None:
 
     if 0 < _MAX_LENGTH.value < _MIN_LENGTH.value:
         raise DataError(f"--min_length={_MIN_LENGTH.value:g} is above --max_length={_MAX_LENGTH.value:g}.")
-    settings = preparation.Settings(_MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value)
+    settings = preparation.Settings(_MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value, _ROOM_COPIES.value)
     with preparation.shadow_of(_INPUT_DIR.value) as shadow:
         shards = preparation.plan(
             dataset=_DATASET.value,

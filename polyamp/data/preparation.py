@@ -32,11 +32,13 @@ class Settings:
         min_length, max_length: Of segments in seconds, see `polyamp.data.segments.cut_points`; a `max_length` of 0 keeps
             recordings whole. The test split is always whole.
         use_drums: Label drum notes too.
+        room_copies: How often each recording of the training split follows as if recorded in a random room.
     """
 
     min_length: float = 5.0
     max_length: float = 20.0
     use_drums: bool = False
+    room_copies: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +134,8 @@ def plan(
     shards = []
     for split in dict.fromkeys(splits or sorted(of_split)):
         chosen = dataclasses.replace(settings, min_length=0.0, max_length=0.0) if split == "test" else settings
+        if split != "train":
+            chosen = dataclasses.replace(chosen, room_copies=0)
         for index in range(num_shards):
             place = places.join(output_dir, f"{split}.tfrecord-{index:05d}-of-{num_shards:05d}")
             items = tuple(of_split[split][index::num_shards])
@@ -258,7 +262,8 @@ def _records_of(item: Recording | NoteFile, shard: Shard) -> "list[tuple[bytes, 
             if isinstance(here, NoteFile):
                 return [(nsynth.serialize(note_files.load(here)), 1, 4.0)]
             settings = shard.settings
-            examples = sources.examples(here, settings.min_length, settings.max_length, settings.use_drums)
+            lengths = settings.min_length, settings.max_length
+            examples = sources.examples(here, *lengths, settings.use_drums, settings.room_copies)
         return [(records.serialize(one), int((one.notes.onset >= 0).sum()), one.duration) for one in examples]
     except PolyampError as error:
         return error

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from polyamp import constants, notes
-from polyamp.audio import reading
+from polyamp.audio import reading, rooms
 from polyamp.data import maestro, segments, slakh
 from polyamp.data.example import Example
 from polyamp.data.recording import Recording, audio_files, find_with, split_of_folder
@@ -48,10 +48,21 @@ def load(recording: Recording, use_drums: bool = False) -> tuple[np.ndarray, Not
     return audio, notes.crop(read_labels(recording.labels, use_drums), 0.0, len(audio) / constants.SAMPLE_RATE, clip=False)
 
 
-def examples(recording: Recording, min_length: float, max_length: float, use_drums: bool = False) -> list[Example]:
-    """What TFRecords hold of a recording: see `polyamp.data.segments.examples`; `max_length` 0 keeps it whole."""
+def examples(
+    recording: Recording, min_length: float, max_length: float, use_drums: bool = False, room_copies: int = 0
+) -> list[Example]:
+    """What TFRecords hold of a recording: see `polyamp.data.segments.examples`; `max_length` 0 keeps it whole.
+
+    After that follow `room_copies` times the same as recorded in random rooms (see `polyamp.audio.rooms`), always the same ones
+    for a recording's id. Theirs end in "@room1", "@room2" ...
+    """
     audio, labels = load(recording, use_drums)
-    return segments.examples(recording.id, audio, labels, min_length, max_length)
+    found = segments.examples(recording.id, audio, labels, min_length, max_length)
+    for number in range(1, room_copies + 1):
+        name = f"{recording.id}@room{number}"
+        in_room = rooms.record(audio, np.random.default_rng(list(name.encode())))
+        found += segments.examples(name, in_room, labels, min_length, max_length)
+    return found
 
 
 def read_labels(path: Path, use_drums: bool = False) -> Notes:

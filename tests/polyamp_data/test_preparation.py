@@ -157,6 +157,22 @@ def test_a_shard_that_was_not_written_is_an_error(folder: Path, tmp_path: Path):
         preparation.sum_up(_plan(folder, tmp_path))
 
 
+def test_only_training_recordings_have_copies_in_rooms(folder: Path, tmp_path: Path):
+    for name in ("train/r1", "validation/r2", "test/r3"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".wav", ".tsv"):
+            (tmp_path / "in" / (name + suffix)).write_bytes((folder / (Path(name).name + suffix)).read_bytes())
+    (tmp_path / "out").mkdir()
+    shards = _plan(tmp_path / "in", tmp_path / "out", Settings(max_length=0.0, room_copies=2), shards=1)
+    _write_all(shards)
+    counts = {shard.split: preparation.outcome(shard).counts for shard in shards}
+    assert {split: (of["recordings"], of["examples"], of["notes"]) for split, of in counts.items()} == {
+        "train": (1, 3, 3),
+        "validation": (1, 1, 1),
+        "test": (1, 1, 1),
+    }
+
+
 # --- Other file systems --------------------------------------------------------------------------------------------------
 
 

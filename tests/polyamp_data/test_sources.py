@@ -156,3 +156,16 @@ def test_hold_out_moves_all_performances_of_a_piece_and_no_other():
     assert _splits(recording.hold_out(recordings, [])) == dict(zip(ids, splits, strict=True))
     with pytest.raises(DataError, match="'op2'"):
         recording.hold_out(recordings, ["op2"])
+
+
+def test_copies_in_rooms_follow_with_the_same_notes(tmp_path: Path):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 16_000)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000)
+    (tmp_path / "a.tsv").write_text("0.5\t0.9\t60\t80\n")
+    (found,) = sources.find("folder", tmp_path)
+    dry, first, second = sources.examples(found, 0.0, 0.0, room_copies=2)
+    assert [one.id for one in (dry, first, second)] == ["a", "a@room1", "a@room2"]
+    assert dry.notes == first.notes == second.notes
+    assert np.array_equal(dry.audio, sources.examples(found, 0.0, 0.0)[0].audio)
+    assert 0.05 < np.abs(first.audio - second.audio).max() and 0.05 < np.abs(first.audio - dry.audio).max()
+    assert np.array_equal(first.audio, sources.examples(found, 0.0, 0.0, room_copies=1)[1].audio)
