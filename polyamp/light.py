@@ -105,7 +105,7 @@ def num_threads() -> int:
 def is_possible(model_type: str, hparams: MelodicHParams) -> bool:
     """Whether networks of these settings can be written for the light runtime: those with the log-frequency front end."""
     melodic = model_type == "TIMBRE" or (model_type in ("MELODIC", "FULL") and hparams.spec_type == "log_frequency")
-    timbre = not isinstance(hparams, TimbreHParams) or hparams.timbre_architecture == "harmonics"
+    timbre = not isinstance(hparams, TimbreHParams) or hparams.timbre_architecture != "filters"
     return melodic and timbre
 
 

@@ -162,7 +162,7 @@ class TimbreHParams(MelodicHParams):
     The defaults are the published network and loss; `configs/timbre_compact.json` is the one that ships.
     """
 
-    timbre_architecture: str = field("filters", choices=("filters", "harmonics"), structural=True)
+    timbre_architecture: str = field("filters", choices=("filters", "harmonics", "pitch_shared"), structural=True)
     timbre_hop_length: int = field(256, 1, 16_384, structural=True)  # Samples.
     # The published network, `filters`, on a constant-Q spectrogram.
     timbre_spec_n_bins: int = field(229, 24, 2048, structural=True)
@@ -175,10 +175,17 @@ class TimbreHParams(MelodicHParams):
     timbre_dense_units: int = field(256, 1, 4096, structural=True)
     timbre_gradient_exp: float = field(8.0, 0.1, 1000.0, structural=True)  # Octaves above the note in which weights fall by e.
     timbre_below_weight: float = field(2e-3, 0.0, 1.0, structural=True)  # Of the frequencies below the note.
-    # The network that ships, `harmonics`: a small image of each note's own partials.
+    # `harmonics`: a small image of each note's own partials.
     timbre_patch_frames: int = field(24, 4, 512, structural=True)
     timbre_patch_harmonics: int = field(13, 2, 40, structural=True)
     timbre_patch_units: tuple[int, ...] = field((320, 160), 1, 4096, structural=True)  # Of its dense layers.
+    # `pitch_shared`: convolutions over time and pitch, as the compact Melodic network has.
+    timbre_harmonics: tuple[float, ...] = field((0.5, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16), 0.1, 64.0, structural=True)
+    timbre_channels: int = field(32, 1, 1024, structural=True)
+    timbre_dilations: tuple[int, ...] = field((1, 2, 4, 8), 1, 256, structural=True)  # In time; one block each.
+    timbre_mixing_channels: int = field(16, 1, 1024, structural=True)
+    timbre_mixing_intervals: tuple[int, ...] = field((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87, structural=True)
+    timbre_note_units: tuple[int, ...] = field((128,), 1, 4096, structural=True)  # Of the dense layers on each note.
 
     # --- Training --------------------------------------------------------------------------------------------------
     timbre_max_notes: int = field(96, 1, 4096)  # Of a crop; of more, so many at random.

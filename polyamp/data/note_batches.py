@@ -143,8 +143,8 @@ def _cached_batch(spectra: cache.SpectrumCache, hparams: TimbreHParams, seed: in
 
 def check_cacheable(hparams: TimbreHParams) -> None:
     """Raises `HParamsError` unless all parts of the model read one and the same spectrogram, the one that is cached."""
-    if hparams.timbre_architecture != "harmonics" or hparams.timbre_hop_length != hparams.hop_length:
+    if hparams.timbre_architecture == "filters" or hparams.timbre_hop_length != hparams.hop_length:
         raise HParamsError(
-            'without timbre_architecture "harmonics" and a timbre_hop_length equal to hop_length nothing can be cached; '
+            'with timbre_architecture "filters", or with a timbre_hop_length other than hop_length, nothing can be cached; '
             "leave out --cache_dir."
         )

@@ -29,7 +29,7 @@ def build(hparams: FullHParams) -> keras.Model:
 
 def shares_spectrogram(hparams: FullHParams) -> bool:
     """Whether both parts read the same spectrogram."""
-    same = hparams.timbre_architecture == "harmonics" and hparams.spec_type == "log_frequency"
+    same = hparams.timbre_architecture != "filters" and hparams.spec_type == "log_frequency"
     return same and hparams.timbre_hop_length == hparams.hop_length
 
 

@@ -118,6 +118,89 @@ class NotePatches(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
+class NoteRolls(keras.layers.Layer):
+    """Which of a list of notes sound where, and how far their partials cover those of each pitch.
+
+    Inputs: spectrum `[batch, time, bins]`, for its length, and notes `[batch, notes, 3]`. Output `[batch, time, 88, 2 +
+    harmonics]`: whether the pitch sounds; whether it begins, 1 at the onset and 0 a frame away; and for each of its harmonics
+    how much of other pitches lies there: the first 16 partials of each that sounds, weighted by number^-1/2, 2 at most.
+    """
+
+    def __init__(self, frames_per_second: float, harmonics: tuple[float, ...], **kwargs):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self.frames_per_second, self.harmonics = frames_per_second, tuple(harmonics)
+        pitches = np.arange(constants.NUM_PITCHES)
+        partials = np.zeros(4 * 12 + 1)  # What a note puts so many semitones above it.
+        for number in range(1, 17):
+            partials[round(12 * np.log2(number))] += number**-0.5
+        semitones = np.rint(12 * np.log2(self.harmonics)).astype(int)
+        distance = pitches[None, :, None] + semitones - pitches[:, None, None]  # [that sounds, covered, harmonic]
+        cover = np.where((distance >= 0) & (distance < len(partials)), partials[np.clip(distance, 0, len(partials) - 1)], 0.0)
+        cover[pitches, pitches] = 0.0  # Its own.
+        self._cover = cover.reshape(constants.NUM_PITCHES, -1).astype(np.float32)
+
+    def call(self, spectrum, notes):
+        batch, num_times = ops.shape(spectrum)[0], ops.shape(spectrum)[1]
+        pitch = one_hot_pitch(notes)  # [batch, note, pitch]
+        sounding = sounding_frames(notes, num_times, self.frames_per_second)  # [batch, note, time]
+        time = ops.cast(ops.arange(num_times), "float32") / self.frames_per_second
+        begins = ops.relu(1.0 - ops.abs(time - notes[..., ONSET, None]) * self.frames_per_second) * is_note(notes)[..., None]
+        rolls = [ops.clip(ops.matmul(ops.transpose(of, (0, 2, 1)), pitch), 0.0, 1.0) for of in (sounding, begins)]
+        others = ops.matmul(rolls[0], self._cover)
+        others = ops.reshape(others, (batch, num_times, constants.NUM_PITCHES, len(self.harmonics)))
+        return ops.concatenate([ops.stack(rolls, axis=-1), ops.clip(others, 0.0, 2.0)], axis=-1)
+
+    def compute_output_shape(self, spectrum_shape, notes_shape):
+        return (*spectrum_shape[:2], constants.NUM_PITCHES, 2 + len(self.harmonics))
+
+    def get_config(self):
+        config = super().get_config()
+        del config["trainable"], config["dtype"]
+        return {**config, "frames_per_second": self.frames_per_second, "harmonics": self.harmonics}
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class NoteFeatures(keras.layers.Layer):
+    """What a feature map says of each note, at its pitch: the means over its attack, over what follows, and over all of it.
+
+    Inputs: features `[batch, time, 88, channels]` and notes `[batch, notes, 3]`; output `[batch, notes, 3 * channels]` float32,
+    zeros for padding. The attack is the three frames around the onset; what follows ends with the note or after 0.4 s; of long
+    notes the first three seconds count.
+    """
+
+    def __init__(self, frames_per_second: float, **kwargs):
+        super().__init__(trainable=False, dtype="float32", **kwargs)
+        self.frames_per_second = frames_per_second
+
+    def call(self, features, notes):
+        features = ops.cast(features, "float32")
+        batch, num_times, pitches, channels = ops.shape(features)
+        frame = ops.cast(ops.arange(num_times), "float32") - notes[..., ONSET, None] * self.frames_per_second  # [b, note, time]
+        seconds = ops.maximum(notes[..., OFFSET] - notes[..., ONSET], 2.0 / self.frames_per_second)[..., None]
+        spans = [
+            (frame > -1.5) & (frame < 1.6),
+            (frame > 1.5) & (frame < ops.minimum(seconds, 0.4) * self.frames_per_second),
+            (frame > -0.5) & (frame < ops.minimum(seconds, 3.0) * self.frames_per_second),
+        ]
+        weights = ops.cast(ops.stack(spans, axis=2), "float32") * is_note(notes)[..., None, None]  # [b, note, span, time]
+        weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1.0)
+        index = ops.clip(pitch_index(notes), 0, pitches - 1)
+        by_pitch = ops.reshape(ops.transpose(features, (0, 2, 1, 3)), (batch, pitches, num_times * channels))
+        of_notes = ops.take_along_axis(by_pitch, index[..., None], axis=1)  # [b, note, time * channels]
+        of_notes = ops.reshape(of_notes, (batch, -1, num_times, channels))
+        pooled = ops.matmul(weights, of_notes)  # [b, note, span, channels]
+        return ops.reshape(pooled, (batch, -1, 3 * channels))
+
+    def compute_output_shape(self, features_shape, notes_shape):
+        return (*notes_shape[:2], 3 * features_shape[-1])
+
+    def get_config(self):
+        config = super().get_config()
+        del config["trainable"], config["dtype"]
+        return {**config, "frames_per_second": self.frames_per_second}
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
 class CropAndPool(keras.layers.Layer):
     """The mean of a feature map over the time span of each note.
 

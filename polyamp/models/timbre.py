@@ -5,11 +5,22 @@ import numpy as np
 from keras import layers, ops
 
 from polyamp import constants
+from polyamp.audio.log_frequency import NUM_BINS
 from polyamp.audio.spectrogram import CQT, LogFrequencySpectrogram
 from polyamp.hparams import TimbreHParams
-from polyamp.models import losses
-from polyamp.models.layers import audio_input
-from polyamp.models.note_layers import PITCH, CropAndPool, MergeNotes, NotePatches, PitchFeatures, SplitNotes, notes_input
+from polyamp.models import losses, pitch_shared
+from polyamp.models.layers import HarmonicStack, audio_input
+from polyamp.models.note_layers import (
+    PITCH,
+    CropAndPool,
+    MergeNotes,
+    NoteFeatures,
+    NotePatches,
+    NoteRolls,
+    PitchFeatures,
+    SplitNotes,
+    notes_input,
+)
 
 
 def build(hparams: TimbreHParams) -> keras.Model:
@@ -22,7 +33,7 @@ def build(hparams: TimbreHParams) -> keras.Model:
 
 def make_spectrogram(hparams: TimbreHParams, name: str) -> keras.layers.Layer:
     """The front end of the network that the settings name."""
-    if hparams.timbre_architecture == "harmonics":
+    if hparams.timbre_architecture != "filters":
         return LogFrequencySpectrogram(hparams.timbre_hop_length, name=name)
     return CQT(
         hparams.timbre_spec_n_bins, hparams.timbre_bins_per_octave, hparams.timbre_hop_length, hparams.spec_fmin, name=name
@@ -31,7 +42,7 @@ def make_spectrogram(hparams: TimbreHParams, name: str) -> keras.layers.Layer:
 
 def build_network(hparams: TimbreHParams, name: str = "network") -> keras.Model:
     """Spectrum `[batch, time, bins]` and notes `[batch, notes, 3]` to "family", probabilities `[batch, notes, 12]` float32."""
-    networks = {"filters": _filters_network, "harmonics": _harmonics_network}
+    networks = {"filters": _filters_network, "harmonics": _harmonics_network, "pitch_shared": _pitch_shared_network}
     return networks[hparams.timbre_architecture](hparams, name)
 
 
@@ -62,6 +73,40 @@ def _harmonics_network(hparams: TimbreHParams, name: str) -> keras.Model:
         x = layers.Dropout(hparams.timbre_dropout, name=f"timbre_dropout{number}")(x)
     pitch = MergeNotes(name="timbre_merged_pitch")(PitchFeatures(name="timbre_pitch", dtype="float32")(notes))
     x = layers.Concatenate(name="timbre_evidence", dtype="float32")([x, pitch])
+    x = layers.Dense(constants.NUM_FAMILIES, activation="softmax", dtype="float32", name="timbre_family")(x)
+    family = SplitNotes(name="family", dtype="float32")(x, notes)
+    return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)
+
+
+def _pitch_shared_network(hparams: TimbreHParams, name: str) -> keras.Model:
+    """Convolutions over time and pitch that all pitches share, as in the compact Melodic network, then dense layers per note.
+
+    The network knows which notes it is asked about: what sounds where, and which of a pitch's partials others cover, are
+    channels beside its spectrum.
+    """
+    frame_rate = constants.SAMPLE_RATE / hparams.timbre_hop_length
+    spectrum = keras.Input((None, NUM_BINS), dtype="float32", name="spectrum")
+    notes = notes_input()
+    stack = HarmonicStack(hparams.timbre_harmonics, name="timbre_harmonics")(spectrum)
+    rolls = NoteRolls(frame_rate, hparams.timbre_harmonics, name="timbre_rolls")(spectrum, notes)
+    x = layers.Concatenate(name="timbre_input")([stack, rolls])
+    x = layers.Conv2D(hparams.timbre_channels, 3, padding="same", use_bias=False, name="timbre_stem_conv")(x)
+    x = layers.BatchNormalization(name="timbre_stem_norm")(x)
+    x = layers.ReLU(name="timbre_stem_relu")(x)
+    for number, dilation in enumerate(hparams.timbre_dilations, start=1):
+        x = pitch_shared.residual_block(x, dilation, f"timbre_block{number}")
+        if number % 2 == 0:
+            x = pitch_shared.mixing_block(
+                x, hparams.timbre_mixing_channels, hparams.timbre_mixing_intervals, f"timbre_mixing{number}"
+            )
+    x = NoteFeatures(frame_rate, name="timbre_of_notes")(x, notes)  # [batch, notes, 3 * channels]
+    x = layers.Concatenate(name="timbre_evidence", dtype="float32")(
+        [x, PitchFeatures(name="timbre_pitch", dtype="float32")(notes)]
+    )
+    x = MergeNotes(name="timbre_merged")(x)
+    for number, units in enumerate(hparams.timbre_note_units, start=1):
+        x = layers.Dense(units, activation="relu", name=f"timbre_dense{number}")(x)
+        x = layers.Dropout(hparams.timbre_dropout, name=f"timbre_dropout{number}")(x)
     x = layers.Dense(constants.NUM_FAMILIES, activation="softmax", dtype="float32", name="timbre_family")(x)
     family = SplitNotes(name="family", dtype="float32")(x, notes)
     return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)

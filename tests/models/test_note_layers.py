@@ -6,7 +6,7 @@ import pytest
 
 from polyamp import hparams, models
 from polyamp.models import full, losses, timbre
-from polyamp.models.note_layers import CropAndPool, NotePatches
+from polyamp.models.note_layers import CropAndPool, NoteFeatures, NotePatches, NoteRolls
 
 RATE = 31.25
 LIST = np.zeros((2, 4, 3), np.float32)  # Padded; a note before the start, one beyond the end, one at the top of the keyboard.
@@ -78,6 +78,43 @@ def test_crop_and_pool_has_the_gradient_of_a_mean():
     np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
+def test_rolls_of_notes_and_of_what_covers_them():
+    spectrum = np.zeros((2, 40, 294), np.float32)
+    rolls = numpy(NoteRolls(RATE, (0.5, 1.0, 2.0, 3.0))(spectrum, LIST))
+    for b, t, p in np.ndindex(2, 40, 88):
+        own = [(onset, offset) for pitch, onset, offset in LIST[b] if pitch == p + 21]
+        middle = (t + 0.5) / RATE
+        assert rolls[b, t, p, 0] == any(onset <= middle < offset for onset, offset in own)
+        begins = sum(max(0.0, 1 - abs(t - onset * RATE)) for onset, _ in own)
+        assert rolls[b, t, p, 1] == pytest.approx(begins, abs=1e-4)
+        cover = np.zeros(4)
+        for pitch, onset, offset in LIST[b]:
+            if pitch and pitch != p + 21 and onset <= middle < offset:
+                for number in range(1, 17):
+                    semitone = pitch + round(12 * np.log2(number))
+                    cover += (semitone == p + 21 + np.array([-12, 0, 12, 19])) * number**-0.5
+        np.testing.assert_allclose(rolls[b, t, p, 2:], np.minimum(cover, 2), atol=1e-5)
+    assert (rolls[..., 2:] > 0).any()
+
+
+def test_features_of_notes_are_means_at_their_pitch():
+    features = np.random.default_rng(4).normal(size=(2, 40, 88, 3)).astype(np.float32)
+    pooled = numpy(NoteFeatures(RATE)(features, LIST))
+    for b, n in np.ndindex(2, 4):
+        pitch, onset, offset = LIST[b, n]
+        if not pitch:
+            assert not pooled[b, n].any()
+            continue
+        frame = np.arange(40) - onset * RATE
+        end = RATE * max(offset - onset, 2 / RATE)
+        spans = [(-1.5, 1.6), (1.5, min(end, 0.4 * RATE)), (-0.5, min(end, 3 * RATE))]
+        of_pitch = features[b, :, int(pitch) - 21]
+        for k, (first, last) in enumerate(spans):
+            inside = (frame > first) & (frame < last)
+            expected = of_pitch[inside].mean(axis=0) if inside.any() else np.zeros(3)
+            np.testing.assert_allclose(pooled[b, n, 3 * k : 3 * k + 3], expected, atol=1e-5)
+
+
 def test_decoded_notes_are_those_of_hand_made_rolls():
     onset, frame = np.zeros((1, 30, 88), np.float32), np.zeros((1, 30, 88), np.float32)
     onset[0, 4:7, 10] = [0.6, 0.9, 0.6]  # One peak, three frames wide.
@@ -126,11 +163,10 @@ def test_the_timbre_preset_builds_and_is_small():
     assert model.count_params() < 600_000
 
 
-@pytest.mark.parametrize("architecture", ["harmonics", "filters"])
+@pytest.mark.parametrize("architecture", ["harmonics", "filters", "pitch_shared"])
 def test_padding_changes_nothing_and_gives_zeros(architecture):
-    settings = hparams.resolve(
-        "TIMBRE", None, {"timbre_architecture": architecture, "timbre_num_filters": [2, 2], "timbre_patch_units": [4]}
-    )
+    sizes = {"timbre_num_filters": [2, 2], "timbre_patch_units": [4], "timbre_channels": 4}
+    settings = hparams.resolve("TIMBRE", None, {"timbre_architecture": architecture, **sizes})
     model = models.build("TIMBRE", settings)
     audio = np.random.default_rng(4).normal(0, 0.1, (1, 16_000)).astype(np.float32)
     padded = numpy(model({"audio": audio, "notes": LIST[:1]})["family"])
@@ -140,9 +176,10 @@ def test_padding_changes_nothing_and_gives_zeros(architecture):
     assert ((short > 0) & (short < 1)).all()
 
 
+@pytest.mark.parametrize("overrides", [{"timbre_architecture": "pitch_shared"}, {}])
 @pytest.mark.parametrize("preset", ["full_compact", None])
-def test_full_is_both_parts_and_each_has_its_own_names(preset):
-    settings = hparams.resolve("FULL", preset)
+def test_full_is_both_parts_and_each_has_its_own_names(preset, overrides):
+    settings = hparams.resolve("FULL", preset, overrides)
     names = {
         kind: {v.path for v in models.build(kind, settings).variables if not v.path.startswith("seed")}
         for kind in ("MELODIC", "TIMBRE", "FULL")
