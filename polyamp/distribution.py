@@ -1,0 +1,256 @@
+"""Training on several devices or machines: TensorFlow's strategies, data parallelism on JAX, and which process writes files.
+
+Every replica takes its part of one and the same stream of global batches, and what is computed over a batch (losses, moments of
+batch normalization, the norm of gradients) is computed over the global one. So R replicas with batches of B learn what one
+device with batches of R x B learns.
+"""
+
+import contextlib
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from polyamp import rendezvous
+from polyamp.errors import HParamsError, PolyampError
+from polyamp.hparams import MelodicHParams
+
+STRATEGIES = ("none", "mirrored", "multi_worker")
+_WAIT_SECONDS = 300.0  # For the other workers, at the start.
+
+# What TensorFlow's collective operations raise when another worker is gone.
+_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
+
+
+class Distribution:
+    """One process, which Keras needs no help with: one device or, on JAX, several.
+
+    Attributes:
+        replicas: Devices in all; a global batch is as many times `batch_size`.
+        is_chief: Whether this process writes checkpoints and logs.
+    """
+
+    def __init__(self, replicas: int = 1, is_chief: bool = True):
+        self.replicas, self.is_chief = replicas, is_chief
+
+    def check(self, hparams: MelodicHParams) -> None:
+        """`HParamsError` if these settings cannot be trained on these devices."""
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Where models and optimizers are made."""
+        return contextlib.nullcontext()
+
+    def trainable(self, model: keras.Model) -> keras.Model:
+        """The model, made in the scope, with the same variables, as what `compile` and `fit` are called on; in the scope too."""
+        return model
+
+    def optimizer(self, optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+        """The optimizer, with gradients of the global batch."""
+        return optimizer
+
+    def losses(self, losses: dict[str, keras.losses.Loss]) -> dict[str, keras.losses.Loss]:
+        """The losses, over the global batch."""
+        return losses
+
+    def distribute(self, batches: Any) -> Any:
+        """Global batches, of a `tf.data.Dataset` or an iterator over arrays, as `fit` takes them."""
+        return batches
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so. All call it together, and go on when all have."""
+        return flag
+
+    def require_same(self, what: str) -> None:
+        """`PolyampError` in all processes unless all say the same; all call it together."""
+
+
+class _Replicated(Distribution):
+    """A `tf.distribute` strategy: several devices of this process, of which one process may be one of several."""
+
+    def __init__(self, strategy: tf.distribute.Strategy, workers: int = 1, index: int = 0):
+        super().__init__(strategy.num_replicas_in_sync, index == 0)
+        self._strategy, self._workers, self._index = strategy, workers, index
+
+    def check(self, hparams: MelodicHParams) -> None:
+        if self.replicas > 1 and hparams.jit_compile:
+            raise HParamsError("jit_compile: XLA cannot compile the exchange between several devices; set it to false.")
+        if self.replicas > 1 and hparams.precision == "mixed_float16":
+            raise HParamsError("precision: mixed_float16 is for one device; mixed_bfloat16 works on several.")
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        return self._strategy.scope()
+
+    def trainable(self, model: keras.Model) -> keras.Model:
+        if self.replicas > 1:
+            for layer in model._flatten_layers():
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.synchronized = True
+        return _ReplicatedModel(model.input, model.output, name=model.name)
+
+    def optimizer(self, optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+        if self.replicas > 1:
+            _sum_before_clipping(optimizer)
+        return optimizer
+
+    def losses(self, losses: dict[str, keras.losses.Loss]) -> dict[str, keras.losses.Loss]:
+        return {name: _GlobalLoss(loss) for name, loss in losses.items()} if self.replicas > 1 else losses
+
+    def distribute(self, batches: Any) -> tf.distribute.DistributedDataset:
+        local = self.replicas // self._workers
+        first = self._index * local
+
+        def parts(batch: Any) -> Iterator[Any]:
+            """Those of a global batch that are this process', one for each of its devices."""
+            for replica in range(first, first + local):
+                yield tf.nest.map_structure(lambda whole: _part(whole, replica, self.replicas), batch)
+
+        def of_process(_: tf.distribute.InputContext) -> tf.data.Dataset:
+            if isinstance(batches, tf.data.Dataset):
+                return batches.flat_map(lambda *batch: _concatenated([tf.data.Dataset.from_tensors(part) for part in parts(batch)]))
+            first_batch = next(batches)
+            specs = tf.nest.map_structure(tf.type_spec_from_value, next(parts(first_batch)))
+
+            def generate() -> Iterator[Any]:
+                yield from parts(first_batch)
+                for batch in batches:
+                    yield from parts(batch)
+
+            return tf.data.Dataset.from_generator(generate, output_signature=specs).prefetch(local)
+
+        return self._strategy.distribute_datasets_from_function(of_process)
+
+    def any(self, flag: bool) -> bool:
+        return self._sum(int(flag)) > 0
+
+    def require_same(self, what: str) -> None:
+        number = zlib.crc32(what.encode())
+        if self.any(self._sum(number) != self._workers * number):
+            raise PolyampError(
+                f"the workers don't start from the same: this one has {what}. Give all of them the same flags, and one "
+                "--model_dir that all see."
+            )
+
+    def _sum(self, number: int) -> int:
+        """Over all processes."""
+        if self._workers == 1:
+            return number
+        return int(self._strategy.reduce("SUM", tf.constant(number, tf.int64), axis=None))
+
+
+def _part(whole: Any, replica: int, replicas: int) -> Any:
+    """A replica's part of an array or tensor of a global batch."""
+    size = whole.shape[0] // replicas
+    return whole[replica * size : (replica + 1) * size]
+
+
+def _concatenated(datasets: list[tf.data.Dataset]) -> tf.data.Dataset:
+    whole = datasets[0]
+    for dataset in datasets[1:]:
+        whole = whole.concatenate(dataset)
+    return whole
+
+
+class _ReplicatedModel(keras.Model):
+    """A functional model that `fit` trains on a distributed dataset."""
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Makes the metrics' variables, in the scope, from the shapes alone.
+
+        Keras' own takes them from the first batch, which is then lost, and fails where that is on several devices.
+        """
+        if iterator is None:
+            return super()._maybe_symbolic_build(data_batch=data_batch)
+        specs = iterator._distributed_dataset.element_spec
+        local = tf.nest.map_structure(lambda spec: getattr(spec, "_value_specs", [spec])[0], specs)
+        return super()._maybe_symbolic_build(data_batch=local)
+
+
+class _GlobalLoss(keras.losses.Loss):
+    """A loss of the global batch, whatever its mean is taken over, computed by every replica from what all predicted.
+
+    Scaled as Keras expects it: its sum over the replicas is the loss, and their gradients' sum is the loss' gradient.
+    """
+
+    def __init__(self, loss: keras.losses.Loss):
+        super().__init__(name=loss.name, reduction=loss.reduction)
+        self._loss = loss
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        values = (y_true, y_pred) if sample_weight is None else (y_true, y_pred, sample_weight)
+        loss = self._loss(*tf.nest.map_structure(_gathered, values))
+        # Keras has scaled means already.
+        return loss / tf.distribute.get_strategy().num_replicas_in_sync if self.reduction == "sum" else loss
+
+
+def _gathered(local: tf.Tensor) -> tf.Tensor:
+    """The parts of all replicas, one after the other: `[batch, ...]` to `[replicas * batch, ...]`."""
+    context = tf.distribute.get_replica_context()
+    if context is None:  # While Keras finds out about shapes.
+        return local
+
+    @tf.custom_gradient
+    def gather(part):
+        def gradient(upstream):  # Of a loss that is the same on all replicas, divided by their number.
+            first = context.replica_id_in_sync_group * part.shape[0]
+            return context.num_replicas_in_sync * upstream[first : first + part.shape[0]]
+
+        return context.all_gather(part, axis=0), gradient
+
+    return gather(local)
+
+
+def _sum_before_clipping(optimizer: keras.optimizers.Optimizer) -> None:
+    """Lets the optimizer sum the replicas' gradients before it clips them; Keras does it afterwards."""
+    apply = optimizer.apply
+
+    def apply_sum(grads, trainable_variables=None):
+        own = [grad for grad in grads if grad is not None]
+        summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own))
+        apply([None if grad is None else next(summed) for grad in grads], trainable_variables)
+
+    optimizer.apply = apply_sum
+    optimizer._all_reduce_sum_gradients = list
+
+
+def is_chief(strategy: str) -> bool:
+    """Whether this process is the one that writes; `PolyampError` as `rendezvous.read_cluster`."""
+    return strategy != "multi_worker" or rendezvous.read_cluster().is_chief
+
+
+@contextlib.contextmanager
+def opened(strategy: str, wait_seconds: float = _WAIT_SECONDS) -> Iterator[Distribution]:
+    """The devices that a training runs on, while the block lasts.
+
+    Args:
+        strategy: One of `STRATEGIES`: one device; all devices of this machine; all of the machines that TF_CONFIG names.
+        wait_seconds: How long to wait for other workers at the start.
+
+    Raises:
+        PolyampError: TF_CONFIG is malformed, a worker does not come, or one is lost on the way.
+    """
+    if strategy == "none":
+        yield Distribution()
+    elif keras.backend.backend() == "jax":
+        if strategy != "mirrored":
+            raise PolyampError("--strategy=multi_worker needs the TensorFlow backend; on JAX there is --strategy=mirrored.")
+        parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
+        with parallel.scope():
+            yield Distribution(parallel.device_mesh.devices.size)
+    elif keras.backend.backend() != "tensorflow":
+        raise PolyampError(f"--strategy={strategy} needs the TensorFlow or JAX backend, not {keras.backend.backend()}.")
+    elif strategy == "mirrored":
+        yield _Replicated(tf.distribute.MirroredStrategy())
+    else:
+        cluster = rendezvous.read_cluster()
+        rendezvous.meet(cluster, wait_seconds)
+        try:
+            workers = tf.distribute.MultiWorkerMirroredStrategy()
+            yield _Replicated(workers, len(cluster.addresses), cluster.index)
+        except _LOST as error:
+            raise PolyampError(
+                "another worker is gone. Start all workers again, with the same commands: they go on from the last checkpoint."
+            ) from error
+
+
