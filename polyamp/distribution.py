@@ -166,6 +166,13 @@ class _ReplicatedModel(keras.Model):
         local = tf.nest.map_structure(lambda spec: getattr(spec, "_value_specs", [spec])[0], specs)
         return super()._maybe_symbolic_build(data_batch=local)
 
+    def train_step(self, data):
+        logs = super().train_step(data)
+        if isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            # Keras takes their mean along the first axis, which scalars don't have.
+            logs = {name: value[tf.newaxis] for name, value in logs.items()}
+        return logs
+
 
 class _GlobalLoss(keras.losses.Loss):
     """A loss of the global batch, whatever its mean is taken over, computed by every replica from what all predicted.
@@ -190,13 +197,17 @@ def _gathered(local: tf.Tensor) -> tf.Tensor:
     if context is None:  # While Keras finds out about shapes.
         return local
 
+    size, replicas = tf.shape(local)[0], context.num_replicas_in_sync
+    first = context.replica_id_in_sync_group * size
+
     @tf.custom_gradient
     def gather(part):
         def gradient(upstream):  # Of a loss that is the same on all replicas, divided by their number.
-            first = context.replica_id_in_sync_group * part.shape[0]
-            return context.num_replicas_in_sync * upstream[first : first + part.shape[0]]
+            return tf.cast(replicas, upstream.dtype) * upstream[first : first + size]
 
-        return context.all_gather(part, axis=0), gradient
+        # A sum with zeros: TensorFlow's own `all_gather` fails with several workers.
+        around = [[first, (replicas - 1) * size - first]] + [[0, 0]] * (part.shape.rank - 1)
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.pad(part, around)), gradient
 
     return gather(local)
 
