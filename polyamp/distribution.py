@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from polyamp import rendezvous
 from polyamp.errors import HParamsError, PolyampError
@@ -21,7 +22,10 @@ STRATEGIES = ("none", "mirrored", "multi_worker")
 _WAIT_SECONDS = 300.0  # For the other workers, at the start.
 
 # What TensorFlow's collective operations raise when another worker is gone.
-_LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
+_LOST = (
+    *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
+    *(tf.errors.DeadlineExceededError, tf.errors.InternalError),
+)
 
 
 class Distribution:
@@ -72,6 +76,7 @@ class _Replicated(Distribution):
     def __init__(self, strategy: tf.distribute.Strategy, workers: int = 1, index: int = 0):
         super().__init__(strategy.num_replicas_in_sync, index == 0)
         self._strategy, self._workers, self._index = strategy, workers, index
+        self._sum_of_workers = tf.function(lambda number: strategy.reduce("SUM", number, axis=None))
 
     def check(self, hparams: MelodicHParams) -> None:
         if self.replicas > 1 and hparams.jit_compile:
@@ -136,7 +141,7 @@ class _Replicated(Distribution):
         """Over all processes."""
         if self._workers == 1:
             return number
-        return int(self._strategy.reduce("SUM", tf.constant(number, tf.int64), axis=None))
+        return int(self._sum_of_workers(tf.constant(number, tf.int64)))
 
 
 def _part(whole: Any, replica: int, replicas: int) -> Any:
@@ -241,6 +246,8 @@ def opened(strategy: str, wait_seconds: float = _WAIT_SECONDS) -> Iterator[Distr
     Raises:
         PolyampError: TF_CONFIG is malformed, a worker does not come, or one is lost on the way.
     """
+    if logging.get_verbosity() < logging.DEBUG:
+        tf.get_logger().setLevel("WARNING")  # Not a line for every sum that is made ready.
     if strategy == "none":
         yield Distribution()
     elif keras.backend.backend() == "jax":
@@ -260,6 +267,7 @@ def opened(strategy: str, wait_seconds: float = _WAIT_SECONDS) -> Iterator[Distr
             workers = tf.distribute.MultiWorkerMirroredStrategy()
             yield _Replicated(workers, len(cluster.addresses), cluster.index)
         except _LOST as error:
+            logging.debug("%s", error)
             raise PolyampError(
                 "another worker is gone. Start all workers again, with the same commands: they go on from the last checkpoint."
             ) from error
