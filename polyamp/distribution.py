@@ -6,6 +6,7 @@ device with batches of R x B learns.
 """
 
 import contextlib
+import itertools
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -46,16 +47,15 @@ class Distribution:
         """Where models and optimizers are made."""
         return contextlib.nullcontext()
 
-    def trainable(self, model: keras.Model) -> keras.Model:
-        """The model, made in the scope, with the same variables, as what `compile` and `fit` are called on; in the scope too."""
-        return model
+    def prepare(self, model: keras.Model) -> None:
+        """Makes ready for `fit` a model, made in the scope, with batches as `distribute` gives them."""
 
     def optimizer(self, optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
         """The optimizer, with gradients of the global batch."""
         return optimizer
 
     def losses(self, losses: dict[str, keras.losses.Loss]) -> dict[str, keras.losses.Loss]:
-        """The losses, over the global batch."""
+        """The losses of a prepared model, scaled as it needs them."""
         return losses
 
     def distribute(self, batches: Any) -> Any:
@@ -66,8 +66,8 @@ class Distribution:
         """Whether any process says so. All call it together, and go on when all have."""
         return flag
 
-    def require_same(self, what: str) -> None:
-        """`PolyampError` in all processes unless all say the same; all call it together."""
+    def require_same(self, step: int, settings: str) -> None:
+        """`PolyampError` in all processes unless all start from the same; all call it together."""
 
 
 class _Replicated(Distribution):
@@ -87,12 +87,11 @@ class _Replicated(Distribution):
     def scope(self) -> contextlib.AbstractContextManager:
         return self._strategy.scope()
 
-    def trainable(self, model: keras.Model) -> keras.Model:
-        if self.replicas > 1:
-            for layer in model._flatten_layers():
-                if isinstance(layer, keras.layers.BatchNormalization):
-                    layer.synchronized = True
-        return _ReplicatedModel(model.input, model.output, name=model.name)
+    def prepare(self, model: keras.Model) -> None:
+        model.__class__ = type("Replicated", (_Replica, type(model)), {})
+        for layer in model._flatten_layers() if self.replicas > 1 else ():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
 
     def optimizer(self, optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
         if self.replicas > 1:
@@ -100,41 +99,32 @@ class _Replicated(Distribution):
         return optimizer
 
     def losses(self, losses: dict[str, keras.losses.Loss]) -> dict[str, keras.losses.Loss]:
-        return {name: _GlobalLoss(loss) for name, loss in losses.items()} if self.replicas > 1 else losses
+        if self.replicas == 1:
+            return losses
+        return {name: _ShareOfSum(loss) if loss.reduction == "sum" else loss for name, loss in losses.items()}
 
     def distribute(self, batches: Any) -> tf.distribute.DistributedDataset:
         local = self.replicas // self._workers
         first = self._index * local
 
-        def parts(batch: Any) -> Iterator[Any]:
-            """Those of a global batch that are this process', one for each of its devices."""
-            for replica in range(first, first + local):
-                yield tf.nest.map_structure(lambda whole: _part(whole, replica, self.replicas), batch)
+        def own(whole: tf.Tensor) -> tf.Tensor:
+            """This process' part: [replicas * batch, ...] to [replicas of this process, batch, ...]."""
+            return tf.reshape(whole, [self.replicas, -1, *whole.shape[1:]])[first : first + local]
 
-        def of_process(_: tf.distribute.InputContext) -> tf.data.Dataset:
-            if isinstance(batches, tf.data.Dataset):
-                return batches.flat_map(lambda *batch: _concatenated([tf.data.Dataset.from_tensors(part) for part in parts(batch)]))
-            first_batch = next(batches)
-            specs = tf.nest.map_structure(tf.type_spec_from_value, next(parts(first_batch)))
-
-            def generate() -> Iterator[Any]:
-                yield from parts(first_batch)
-                for batch in batches:
-                    yield from parts(batch)
-
-            return tf.data.Dataset.from_generator(generate, output_signature=specs).prefetch(local)
-
-        return self._strategy.distribute_datasets_from_function(of_process)
+        parts = _as_dataset(batches).flat_map(
+            lambda *batch: tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(own, batch))
+        )
+        return self._strategy.distribute_datasets_from_function(lambda _: parts.prefetch(local))
 
     def any(self, flag: bool) -> bool:
         return self._sum(int(flag)) > 0
 
-    def require_same(self, what: str) -> None:
-        number = zlib.crc32(what.encode())
+    def require_same(self, step: int, settings: str) -> None:
+        number = zlib.crc32(f"{step} {settings}".encode())
         if self.any(self._sum(number) != self._workers * number):
             raise PolyampError(
-                f"the workers don't start from the same: this one has {what}. Give all of them the same flags, and one "
-                "--model_dir that all see."
+                f"the workers don't start from the same step and settings (this one from step {step}). Give all of them the same "
+                "flags, and one --model_dir that all see."
             )
 
     def _sum(self, number: int) -> int:
@@ -144,21 +134,24 @@ class _Replicated(Distribution):
         return int(self._sum_of_workers(tf.constant(number, tf.int64)))
 
 
-def _part(whole: Any, replica: int, replicas: int) -> Any:
-    """A replica's part of an array or tensor of a global batch."""
-    size = whole.shape[0] // replicas
-    return whole[replica * size : (replica + 1) * size]
+def _as_dataset(batches: Any) -> tf.data.Dataset:
+    if isinstance(batches, tf.data.Dataset):
+        return batches
+    first = next(batches)
+    specs = tf.nest.map_structure(tf.type_spec_from_value, first)
+    return tf.data.Dataset.from_generator(lambda: itertools.chain([first], batches), output_signature=specs)
 
 
-def _concatenated(datasets: list[tf.data.Dataset]) -> tf.data.Dataset:
-    whole = datasets[0]
-    for dataset in datasets[1:]:
-        whole = whole.concatenate(dataset)
-    return whole
+class _Replica(keras.Model):
+    """What `_Replicated.prepare` puts before the class of a model."""
 
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """This replica's share of the loss of the global batch, whatever that takes its means over.
 
-class _ReplicatedModel(keras.Model):
-    """A functional model that `fit` trains on a distributed dataset."""
+        Each computes it from what all predicted, divided by their number; the sum of their gradients is the loss' gradient.
+        """
+        y, y_pred, sample_weight = tf.nest.map_structure(_gathered, (y, y_pred, sample_weight))
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Makes the metrics' variables, in the scope, from the shapes alone.
@@ -179,42 +172,35 @@ class _ReplicatedModel(keras.Model):
         return logs
 
 
-class _GlobalLoss(keras.losses.Loss):
-    """A loss of the global batch, whatever its mean is taken over, computed by every replica from what all predicted.
-
-    Scaled as Keras expects it: its sum over the replicas is the loss, and their gradients' sum is the loss' gradient.
-    """
+class _ShareOfSum(keras.losses.Loss):
+    """A sum divided by the replicas' number, as Keras divides means by itself."""
 
     def __init__(self, loss: keras.losses.Loss):
         super().__init__(name=loss.name, reduction=loss.reduction)
         self._loss = loss
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        values = (y_true, y_pred) if sample_weight is None else (y_true, y_pred, sample_weight)
-        loss = self._loss(*tf.nest.map_structure(_gathered, values))
-        # Keras has scaled means already.
-        return loss / tf.distribute.get_strategy().num_replicas_in_sync if self.reduction == "sum" else loss
+        return self._loss(y_true, y_pred, sample_weight) / tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _gathered(local: tf.Tensor) -> tf.Tensor:
     """The parts of all replicas, one after the other: `[batch, ...]` to `[replicas * batch, ...]`."""
     context = tf.distribute.get_replica_context()
-    if context is None:  # While Keras finds out about shapes.
+    if context is None or context.num_replicas_in_sync == 1:  # None while Keras finds out about shapes.
         return local
-
     size, replicas = tf.shape(local)[0], context.num_replicas_in_sync
     first = context.replica_id_in_sync_group * size
+    # A sum with zeros: TensorFlow's own `all_gather` fails with several workers.
+    around = [[first, (replicas - 1) * size - first]] + [[0, 0]] * (local.shape.rank - 1)
 
     @tf.custom_gradient
     def gather(part):
         def gradient(upstream):  # Of a loss that is the same on all replicas, divided by their number.
             return tf.cast(replicas, upstream.dtype) * upstream[first : first + size]
 
-        # A sum with zeros: TensorFlow's own `all_gather` fails with several workers.
-        around = [[first, (replicas - 1) * size - first]] + [[0, 0]] * (part.shape.rank - 1)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.pad(part, around)), gradient
 
-    return gather(local)
+    return gather(local if local.dtype.is_floating else tf.stop_gradient(local))
 
 
 def _sum_before_clipping(optimizer: keras.optimizers.Optimizer) -> None:
@@ -271,5 +257,3 @@ def opened(strategy: str, wait_seconds: float = _WAIT_SECONDS) -> Iterator[Distr
             raise PolyampError(
                 "another worker is gone. Start all workers again, with the same commands: they go on from the last checkpoint."
             ) from error
-
-

@@ -49,9 +49,9 @@ def read_cluster() -> Cluster:
     if set(cluster) - set(jobs) or not all(isinstance(listed, list) for listed in jobs.values()) or len(jobs["chief"]) > 1:
         raise _bad('may list one "chief" and any number of "worker", nothing else')
     addresses = [*jobs["chief"], *jobs["worker"]]
-    wrong = [address for address in addresses if not _is_address(address)]
-    if wrong or len(set(map(str, addresses))) < len(addresses) or not addresses:
-        raise _bad(f"needs a different host:port for each worker (not {wrong[0]!r})" if wrong else "names no worker, or one twice")
+    for address in addresses:
+        if not _is_address(address) or addresses.count(address) > 1:
+            raise _bad(f"needs another host:port for each worker, not {address!r}")
     job, index = task.get("type"), task.get("index")
     if job not in ("chief", "worker") or type(index) is not int or not 0 <= index < len(jobs[job]):
         raise _bad(f"has the task {job!r} {index!r}, which is none of its cluster")

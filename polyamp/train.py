@@ -229,13 +229,15 @@ def train(
         keras.utils.set_random_seed(seed)
         with _precision(hparams.precision), devices.scope():
             model = models.build(model_type, hparams)
-            trained = devices.trainable(model.get_layer("network") if cache_dir else model)
+            trained = model.get_layer("network") if cache_dir else model
+            devices.prepare(trained)
             optimizer = make_optimizer(hparams, num_steps)
             learned = models.loss_arguments(model_type, hparams)
-            learned["loss"] = devices.losses(learned["loss"])
+            if "loss" in learned:
+                learned["loss"] = devices.losses(learned["loss"])
             trained.compile(devices.optimizer(optimizer), jit_compile=hparams.jit_compile, **learned)
             progress = _start(directory, load_id, load_full, model, optimizer, seed)
-        devices.require_same(f"step {progress.step} of {num_steps}, seed {progress.seed} and {hparams_lib.to_json(hparams)}")
+        devices.require_same(progress.step, f"{num_steps} {checkpoint_interval} {progress.seed} {hparams_lib.to_json(hparams)}")
         if progress.step >= num_steps:
             logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
             return checkpoint.numbered(directory)[-1]
