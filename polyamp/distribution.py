@@ -6,6 +6,7 @@ device with batches of R x B learns.
 """
 
 import contextlib
+import functools
 import itertools
 import zlib
 from collections.abc import Iterator
@@ -123,8 +124,8 @@ class _Replicated(Distribution):
         number = zlib.crc32(f"{step} {settings}".encode())
         if self.any(self._sum(number) != self._workers * number):
             raise PolyampError(
-                f"the workers don't start from the same step and settings (this one from step {step}). Give all of them the same "
-                "flags, and one --model_dir that all see."
+                f"the workers don't start from the same step and settings (this one from step {step}); give all of them the "
+                "same flags, and one --model_dir that all see."
             )
 
     def _sum(self, number: int) -> int:
@@ -221,6 +222,12 @@ def is_chief(strategy: str) -> bool:
     return strategy != "multi_worker" or rendezvous.read_cluster().is_chief
 
 
+@functools.cache
+def _mirrored() -> tf.distribute.Strategy:
+    """One for all trainings of a process: TensorFlow would take a second one's collective operations for those of the first."""
+    return tf.distribute.MirroredStrategy()
+
+
 @contextlib.contextmanager
 def opened(strategy: str, wait_seconds: float = _WAIT_SECONDS) -> Iterator[Distribution]:
     """The devices that a training runs on, while the block lasts.
@@ -245,7 +252,7 @@ def opened(strategy: str, wait_seconds: float = _WAIT_SECONDS) -> Iterator[Distr
     elif keras.backend.backend() != "tensorflow":
         raise PolyampError(f"--strategy={strategy} needs the TensorFlow or JAX backend, not {keras.backend.backend()}.")
     elif strategy == "mirrored":
-        yield _Replicated(tf.distribute.MirroredStrategy())
+        yield _Replicated(_mirrored())
     else:
         cluster = rendezvous.read_cluster()
         rendezvous.meet(cluster, wait_seconds)
