@@ -68,13 +68,15 @@ def _define_training_flags(values: flags.FlagValues) -> None:
     string("nsynth_examples_path", "TFRecords of single notes as NSynth has them, or tfds:nsynth/full, mixed in for FULL.")
     enum("dataset_type", None, ["nsynth", "slakh"], "What --examples_path holds for TIMBRE.")
     string("validation_examples_path", "TFRecords to validate on while training; the best checkpoint is kept as well.")
-    count("num_steps", 100_000, "Training steps in all, those before a resumption included.")
+    text = "Training steps in all, those before a resumption included; each a batch of batch_size on every device."
+    count("num_steps", 100_000, text)
     flags.DEFINE_alias("iterations", "num_steps", flag_values=values)
     count("checkpoint_interval", 1_000, "Training steps between checkpoints.")
     count("keep_checkpoint_max", 3, "How many checkpoints of a training are kept, besides the best.")
     string("cache_dir", "Folder where the features of the training audio are kept once computed; for training on a CPU.")
     flags.DEFINE_integer("seed", 0, "Start of all random numbers of a training.", lower_bound=0, flag_values=values)
-    enum("strategy", "none", ["none", "mirrored", "multi_worker"], "Distribution over devices or machines.")
+    text = "Devices to train on: one; mirrored: all of this machine; multi_worker: of all machines that TF_CONFIG names."
+    enum("strategy", "none", ["none", "mirrored", "multi_worker"], text)
 
 
 def _define_answer_flags(values: flags.FlagValues) -> None:
@@ -140,6 +142,8 @@ def _need(values: flags.FlagValues, name: str) -> None:
 
 def _train(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     _need(values, "examples_path")
+    if values.strategy == "multi_worker" and not values.model_id:
+        raise PolyampError("--strategy=multi_worker needs --model_id, the same for all workers.")
     settings = hparams.resolve(values.model_type, values.config, overrides)
     model_id = values.model_id or naming.fresh_model_id(values.model_type)
     print(f"model id: {model_id}", flush=True)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from absl import logging
 
 from polyamp import assess, checkpoint, metrics
 from polyamp.data import pipeline
+from polyamp.distribution import Distribution
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
 
@@ -58,18 +58,12 @@ def stop_on_signals(progress: Progress) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _is_chief() -> bool:
-    """Whether this process is the one that writes; of the workers of a `multi_worker` run only the first."""
-    task = json.loads(os.environ.get("TF_CONFIG") or "{}").get("task", {})
-    return task.get("type", "chief") == "chief" or (task["type"] == "worker" and task.get("index", 0) == 0)
-
-
 class StepCounter(keras.callbacks.Callback):
     """Counts steps, ends training at `num_steps` or when told to, and refuses to go on from a loss that is not finite."""
 
-    def __init__(self, progress: Progress, num_steps: int):
+    def __init__(self, progress: Progress, num_steps: int, devices: Distribution):
         super().__init__()
-        self._progress, self._num_steps = progress, num_steps
+        self._progress, self._num_steps, self._devices = progress, num_steps, devices
 
     def on_train_batch_end(self, batch, logs=None):
         self._progress.step += 1
@@ -78,12 +72,16 @@ class StepCounter(keras.callbacks.Callback):
                 f"The loss is not finite any more at step {self._progress.step}; the last checkpoint is good. "
                 "Lower learning_rate or clip_norm in --hparams."
             )
+        self._progress.stop = self._devices.any(self._progress.stop)  # All workers end with the same step.
         if self._progress.stop or self._progress.step >= self._num_steps:
             self.model.stop_training = True
 
 
 class Saver(keras.callbacks.Callback):
-    """At the end of every epoch (one checkpoint interval): a checkpoint, validation, the best one kept, old ones removed."""
+    """At the end of every epoch (one checkpoint interval): a checkpoint, validation, the best one kept, old ones removed.
+
+    All that by the chief alone; the next step of the other processes waits for it.
+    """
 
     def __init__(
         self,
@@ -94,13 +92,15 @@ class Saver(keras.callbacks.Callback):
         hparams: MelodicHParams,
         keep: int,
         validation_paths: Sequence[str],
+        is_chief: bool,
     ):
         super().__init__()
         self._directory, self._whole_model, self._optimizer = directory, whole_model, optimizer
         self._progress, self._hparams, self._keep = progress, hparams, keep
-        self._validation_paths = list(validation_paths)
+        self._validation_paths, self._is_chief = list(validation_paths), is_chief
         self._started = time.monotonic()
-        self._summaries = tf.summary.create_file_writer(str(directory / "tensorboard"))
+        if is_chief:
+            self._summaries = tf.summary.create_file_writer(str(directory / "tensorboard"))
 
     def on_train_batch_begin(self, batch, logs=None):
         # So that each line is the mean since the last one. Not when the line is written: Keras still prints the values.
@@ -108,10 +108,12 @@ class Saver(keras.callbacks.Callback):
             self.model.reset_metrics()
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._progress.step % _LOG_EVERY == 0:
+        if self._is_chief and self._progress.step % _LOG_EVERY == 0:
             self._log(logs or {})
 
     def on_epoch_end(self, epoch, logs=None):
+        if not self._is_chief:
+            return
         if self._progress.step % _LOG_EVERY:
             self._log(logs or {})
         is_best = False
@@ -122,8 +124,6 @@ class Saver(keras.callbacks.Callback):
             self._progress.best = max(self._progress.best, scores[metric])
             self._log({f"val_{name}": value for name, value in scores.items()})
             logging.info("Step %d: validation %s %.4f.", self._progress.step, metric, scores[metric])
-        if not _is_chief():
-            return
         if is_best:  # First, since the numbered one says that it is there.
             self._save(self._directory / checkpoint.BEST_FILE)
         self._save(checkpoint.step_path(self._directory, self._progress.step))
@@ -144,8 +144,6 @@ class Saver(keras.callbacks.Callback):
         """Adds a line to the log and points to the TensorBoard curves, at the step counted over all runs."""
         line = {"step": self._progress.step, "seconds": round(time.monotonic() - self._started, 1)}
         line |= {name: float(value) for name, value in values.items()}
-        if not _is_chief():
-            return
         with (self._directory / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         with self._summaries.as_default(self._progress.step):

@@ -1,6 +1,7 @@
 """Trains a model with Keras `fit`: data, optimizer, callbacks, and picking up where an earlier run stopped."""
 
 import contextlib
+import dataclasses
 import math
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import keras
 from absl import logging
 
-from polyamp import callbacks, checkpoint, models
+from polyamp import callbacks, checkpoint, distribution, models
 from polyamp import hparams as hparams_lib
 from polyamp.atomic import write_text
 from polyamp.data import cache, note_batches, pipeline, records, state_batches
@@ -54,24 +55,17 @@ def _precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _strategy_scope(strategy: str) -> contextlib.AbstractContextManager:
-    """The scope of a `tf.distribute` strategy: "none", "mirrored" (all devices here) or "multi_worker" (see TF_CONFIG)."""
-    if strategy == "none":
-        return contextlib.nullcontext()
-    if keras.backend.backend() != "tensorflow":
-        raise PolyampError(f"--strategy={strategy} needs the TensorFlow backend, not {keras.backend.backend()}.")
-    import tensorflow as tf  # Only here: other backends train without it.
+def _prepare_folder(directory: Path, hparams: MelodicHParams, writes: bool) -> None:
+    """Makes the model id's folder and writes its settings; refuses to change those that existing weights depend on.
 
-    strategies = {"mirrored": tf.distribute.MirroredStrategy, "multi_worker": tf.distribute.MultiWorkerMirroredStrategy}
-    return strategies[strategy]().scope()
-
-
-def _prepare_folder(directory: Path, hparams: MelodicHParams) -> None:
-    """Makes the model id's folder and writes its settings; refuses to change those that existing weights depend on."""
+    A process that is not the chief only refuses.
+    """
     settings = directory / checkpoint.HPARAMS_FILE
     if checkpoint.numbered(directory) and settings.is_file():
         stored = hparams_lib.from_json(directory.parent.name, settings)
         checkpoint.require_same_structure(stored, hparams, directory)
+    if not writes:
+        return
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -208,16 +202,17 @@ def train(
             Default: from the model type itself.
         nsynth_examples_path: NSynth TFRecords, for the types that train on them.
         dataset_type: "nsynth" or "slakh", for the types that train on either.
-        num_steps: Step at which to stop, counted from the beginning of the first run.
+        num_steps: Step at which to stop, counted from the beginning of the first run; a step is one update of the weights, from
+            a batch of `hparams.batch_size` on every device.
         checkpoint_interval: Steps between checkpoints.
         keep_checkpoint_max: How many numbered checkpoints stay.
         validation_examples_path: TFRecords to transcribe at every checkpoint; the best one by note F1 is kept as best.npz.
         cache_dir: Compute the spectrograms once and keep them there; training then runs on any Keras backend.
         seed: Of weights, crops and augmentation.
-        strategy: "none", "mirrored" or "multi_worker" (`tf.distribute`).
+        strategy: One of `distribution.STRATEGIES`.
 
     Raises:
-        PolyampError: Bad settings, data or checkpoints, or the loss became infinite or NaN.
+        PolyampError: Bad settings, data or checkpoints, another worker was lost, or the loss became infinite or NaN.
     """
     hparams_lib.model_hparams(model_type)
     load_full = model_type == "FULL" if load_full is None else load_full
@@ -228,28 +223,41 @@ def train(
     for path in filter(None, (examples_path, nsynth_examples_path)):  # Before anything is written.
         records.expand_paths(path)
     directory = checkpoint.folder(model_dir, model_type, model_id)
-    _prepare_folder(directory, hparams)
-    keras.utils.set_random_seed(seed)
-    with _precision(hparams.precision), _strategy_scope(strategy):
-        model = models.build(model_type, hparams)
-        trained = model.get_layer("network") if cache_dir else model
-        optimizer = make_optimizer(hparams, num_steps)
-        trained.compile(optimizer, jit_compile=hparams.jit_compile, **models.loss_arguments(model_type, hparams))
-        progress = _start(directory, load_id, load_full, model, optimizer, seed)
-    if progress.step >= num_steps:
-        logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
-        return checkpoint.numbered(directory)[-1]
-    data = _batches(model, examples_path, nsynth_examples_path, is_nsynth, hparams, progress, num_steps, cache_dir)
-    interval = min(checkpoint_interval, num_steps)
-    saver = callbacks.Saver(directory, model, optimizer, progress, hparams, keep_checkpoint_max, validation_paths)
-    with callbacks.stop_on_signals(progress):
-        trained.fit(
-            data,
-            steps_per_epoch=interval,
-            epochs=progress.step // interval + math.ceil((num_steps - progress.step) / interval),
-            initial_epoch=progress.step // interval,
-            shuffle=False,  # The batches come shuffled.
-            callbacks=[callbacks.StepCounter(progress, num_steps), saver],
-            verbose=1 if sys.stdout.isatty() else 2,  # A progress bar on a terminal, a line per interval in a log.
+    _prepare_folder(directory, hparams, writes=distribution.is_chief(strategy))
+    with distribution.opened(strategy) as devices:
+        devices.check(hparams)
+        keras.utils.set_random_seed(seed)
+        with _precision(hparams.precision), devices.scope():
+            model = models.build(model_type, hparams)
+            trained = model.get_layer("network") if cache_dir else model
+            devices.prepare(trained)
+            optimizer = make_optimizer(hparams, num_steps)
+            learned = models.loss_arguments(model_type, hparams)
+            if "loss" in learned:
+                learned["loss"] = devices.losses(learned["loss"])
+            trained.compile(devices.optimizer(optimizer), jit_compile=hparams.jit_compile, **learned)
+            progress = _start(directory, load_id, load_full, model, optimizer, seed)
+        devices.require_same(progress.step, f"{num_steps} {checkpoint_interval} {progress.seed} {hparams_lib.to_json(hparams)}")
+        if progress.step >= num_steps:
+            logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
+            return checkpoint.numbered(directory)[-1]
+        # The settings that are stored are of one device, whose share of a global batch is batch_size.
+        of_all = dataclasses.replace(hparams, batch_size=hparams.batch_size * devices.replicas)
+        data = _batches(model, examples_path, nsynth_examples_path, is_nsynth, of_all, progress, num_steps, cache_dir)
+        interval = min(checkpoint_interval, num_steps)
+        single = keras.Model(model.input, model.output, name=model.name)  # Outside the scope, for validation on one device.
+        saver = callbacks.Saver(
+            directory, single, optimizer, progress, hparams, keep_checkpoint_max, validation_paths, devices.is_chief
         )
-    return checkpoint.numbered(directory)[-1]
+        with callbacks.stop_on_signals(progress):
+            trained.fit(
+                devices.distribute(data),
+                steps_per_epoch=interval,
+                epochs=progress.step // interval + math.ceil((num_steps - progress.step) / interval),
+                initial_epoch=progress.step // interval,
+                shuffle=False,  # The batches come shuffled.
+                callbacks=[callbacks.StepCounter(progress, num_steps, devices), saver],
+                verbose=1 if sys.stdout.isatty() else 2,  # A progress bar on a terminal, a line per interval in a log.
+            )
+        devices.any(False)  # Waits for the chief's last checkpoint.
+        return checkpoint.numbered(directory)[-1]

@@ -198,12 +198,6 @@ def test_a_recent_checkpoint_that_does_not_fit_is_passed_over_and_one_that_does_
         np.testing.assert_array_equal(weights_of(fits)[name], weights_of(taken)[name])
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_trains_under_a_distribution_strategy(run, cached):
-    path = run(strategy="mirrored", **({} if cached else {"cache_dir": None}))
-    assert checkpoint.read(path)[1]["step"] == 2
-
-
 def test_trains_from_audio_without_a_cache(run):
     path = run(cache_dir=None, hparams={"precision": "mixed_bfloat16"})
     assert checkpoint.read(path)[1]["step"] == 2
