@@ -74,25 +74,29 @@ class LightModel:
         if name == ROLLS:
             return Part(functools.partial(_rolls, run, self._hparams.hop_length))
         assert isinstance(self._hparams, TimbreHParams)
-        timbre_hop = self._hparams.timbre_hop_length
-        return Part(lambda inputs: run(spectrum=_spectra(inputs["audio"], timbre_hop), notes=inputs["notes"]))
+        return Part(functools.partial(_families, run, self._hparams.timbre_hop_length))
 
 
 def _rolls(run: Any, hop_length: int, audio: np.ndarray) -> dict[str, np.ndarray]:
     """Rolls of windows, `[batch, samples]`, as long as the network's or shorter: then silence follows. One after the other."""
-    length = run.get_input_details()["spectrum"]["shape"][1]
     answers = []
     for window in audio:
-        spectrum = _spectra(window[np.newaxis], hop_length)
-        num_frames = spectrum.shape[1]
-        answer = run(spectrum=np.pad(spectrum, [[0, 0], [0, length - num_frames], [0, 0]]))
+        num_frames = 1 + len(window) // hop_length
+        answer = run(spectrum=_spectrum(run, window, hop_length))
         answers.append({name: roll[:, :num_frames] for name, roll in answer.items()})
     return answers[0] if len(answers) == 1 else {name: np.concatenate([of[name] for of in answers]) for name in answers[0]}
 
 
-def _spectra(audio: np.ndarray, hop_length: int) -> np.ndarray:
-    """`[1, samples]` to `[1, time, 294]`."""
-    return log_frequency.spectrogram(audio[0], hop_length)[np.newaxis]
+def _families(run: Any, hop_length: int, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Families of the notes in one window."""
+    return run(spectrum=_spectrum(run, inputs["audio"][0], hop_length), notes=inputs["notes"])
+
+
+def _spectrum(run: Any, window: np.ndarray, hop_length: int) -> np.ndarray:
+    """A window `[samples]` as `[1, time, 294]`, as long as the network's."""
+    spectrum = log_frequency.spectrogram(window, hop_length)
+    missing = run.get_input_details()["spectrum"]["shape"][1] - len(spectrum)
+    return np.pad(spectrum, [[0, missing], [0, 0]])[np.newaxis]
 
 
 def num_threads() -> int:

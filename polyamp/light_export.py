@@ -30,11 +30,11 @@ def write(model: keras.Model, hparams: MelodicHParams, checkpoint_path: Path) ->
     """
     network = model.get_layer("network")
     is_full, is_timbre = isinstance(hparams, FullHParams), type(hparams) is TimbreHParams
-    functions = {}
+    functions, length = {}, light.window_length(hparams)
     if not is_timbre:
-        functions[light.ROLLS] = _rolls(network.get_layer("network") if is_full else network, light.window_length(hparams))
+        functions[light.ROLLS] = _rolls(network.get_layer("network") if is_full else network, length)
     if is_full or is_timbre:
-        functions[light.FAMILIES] = _families(network.get_layer("timbre_network") if is_full else network)
+        functions[light.FAMILIES] = _families(network.get_layer("timbre_network") if is_full else network, length)
     with tempfile.TemporaryDirectory() as folder, startup.silent_stderr():
         tf.saved_model.save(tf.Module(), folder, signatures=functions)
         content = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions)).convert()
@@ -47,19 +47,21 @@ def write(model: keras.Model, hparams: MelodicHParams, checkpoint_path: Path) ->
     return path
 
 
+# Networks are for one length of window only: so they run faster, and their layers can share memory.
+
+
 def _rolls(network: keras.Model, num_frames: int) -> Any:
-    """For one length of window only: so it runs faster, and its layers can share memory."""
     answer = _with_constants(network)
     return tf.function(lambda spectrum: answer(spectrum)).get_concrete_function(spectrum=_spectrum(num_frames))
 
 
-def _families(network: keras.Model) -> Any:
+def _families(network: keras.Model, num_frames: int) -> Any:
     answer = _with_constants(network)
     function = tf.function(lambda spectrum, notes: answer({"spectrum": spectrum, "notes": notes}))
-    return function.get_concrete_function(spectrum=_spectrum(None), notes=_NOTES)
+    return function.get_concrete_function(spectrum=_spectrum(num_frames), notes=_NOTES)
 
 
-def _spectrum(num_frames: int | None) -> tf.TensorSpec:
+def _spectrum(num_frames: int) -> tf.TensorSpec:
     return tf.TensorSpec((1, num_frames, NUM_BINS), tf.float32, name="spectrum")
 
 

@@ -185,9 +185,9 @@ class NoteFeatures(keras.layers.Layer):
         weights = ops.cast(ops.stack(spans, axis=2), "float32") * is_note(notes)[..., None, None]  # [b, note, span, time]
         weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1.0)
         index = ops.clip(pitch_index(notes), 0, pitches - 1)
-        by_pitch = ops.reshape(ops.transpose(features, (0, 2, 1, 3)), (batch, pitches, num_times * channels))
-        of_notes = ops.take_along_axis(by_pitch, index[..., None], axis=1)  # [b, note, time * channels]
-        of_notes = ops.reshape(of_notes, (batch, -1, num_times, channels))
+        by_pitch = ops.reshape(ops.transpose(features, (0, 2, 1, 3)), (batch * pitches, num_times * channels))
+        row = index + ops.arange(batch, dtype="int32")[:, None] * pitches
+        of_notes = ops.reshape(ops.take(by_pitch, row, axis=0), (batch, -1, num_times, channels))
         pooled = ops.matmul(weights, of_notes)  # [b, note, span, channels]
         return ops.reshape(pooled, (batch, -1, 3 * channels))
 
