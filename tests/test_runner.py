@@ -233,7 +233,7 @@ def test_published_hyperparameters_are_understood():
 def test_the_readme_uses_flags_that_exist():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^(?:pip install.*&& )?(python polyamp_runner\.py (?:.*\\\n)*.*)$", readme, re.MULTILINE)
-    assert len(commands) == 10
+    assert len(commands) == 11
     for command in commands:
         polyamp_runner._parse(["polyamp", *_arguments(command)])
 
