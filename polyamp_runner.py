@@ -216,6 +216,7 @@ def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
 def _predict(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     _need(values, "audio_filename")
     overrides = _run_time_overrides(values, overrides)
+    startup.limit_blas_threads()
     from polyamp import predict
 
     summary = predict.predict(

@@ -29,6 +29,16 @@ def run_script(argv: Sequence[str], run: Callable[[], None]) -> int:
     return 0
 
 
+def limit_blas_threads() -> None:
+    """Keeps numpy's matrix products to one thread, unless the environment says otherwise. Has to come before numpy is imported.
+
+    Those of predictions are small: more threads make them slower, take all processors, and wait for one another where other
+    programs compute as well. What networks take long for has threads of its own.
+    """
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
 def start_keras() -> None:
     """Imports Keras and its backend, which takes seconds; without TensorFlow's messages where they are unwanted.
 

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-from polyamp import atomic, startup  # noqa: E402
+from polyamp import startup  # noqa: E402
+
+startup.limit_blas_threads()
+from polyamp import atomic  # noqa: E402
 from polyamp.audio import reading  # noqa: E402
 from polyamp.errors import PolyampError  # noqa: E402
 
