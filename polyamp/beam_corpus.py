@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from apache_beam.utils import shared
 
 from polyamp import constants, corpus, light, notes, predict
-from polyamp.audio import reading
+from polyamp.audio import level, reading
 from polyamp.checkpoint import Loaded
 from polyamp.corpus import Job, Weights
 from polyamp.data import beam_preparation
@@ -87,8 +87,8 @@ class CutWindows(beam.DoFn):
         count = 0
         try:
             with corpus.local(job.audio) as path:
-                blocks = samples.of(_named(reading.stream(path), path, job))
-                for window, kept in predict.windows(blocks, core, margin, self._hparams.hop_length):
+                heard = level.brought_to(lambda: _named(reading.stream(path), path, job), self._hparams.predict_level_db)
+                for window, kept in predict.windows(samples.of(heard()), core, margin, self._hparams.hop_length):
                     yield (job.audio, count, kept), window
                     count += 1
         except PolyampError as error:

@@ -9,6 +9,7 @@ missing, Keras does the work.
 Spectrograms are computed by `polyamp.audio.log_frequency`; the networks take them, and have one signature for each part.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -54,30 +55,52 @@ class LightModel:
     def __init__(self, path: Path, hparams: MelodicHParams):
         import lzma
 
-        from ai_edge_litert.interpreter import Interpreter
-
         self._hparams = hparams
         try:
-            content = lzma.decompress(path.read_bytes())
-            with startup.silent_stderr():  # It announces its delegate.
-                self._interpreter = Interpreter(model_content=content, num_threads=num_threads())
-                self._interpreter.allocate_tensors()
+            self._content = lzma.decompress(path.read_bytes())
+            self._interpreter = self._new_interpreter()
             self._signatures = set(self._interpreter.get_signature_list())
         except (OSError, lzma.LZMAError, ValueError) as error:
             raise CheckpointError(f"{path}: not a readable network ({error}); remove it, or write it again.") from error
+        self._running: str | None = None
+
+    def _new_interpreter(self) -> Any:
+        from ai_edge_litert.interpreter import Interpreter
+
+        return Interpreter(model_content=self._content, num_threads=num_threads())
 
     def part(self, name: str) -> Part:
-        """The part with that signature: audio to rolls, or audio and notes to families; see `polyamp.models.parts`."""
+        """The part with that signature: audio to rolls, or audio and notes to families; see `polyamp.models.parts`.
+
+        What the part asked for before held in memory is given up with the last reference to it.
+        """
         if name not in self._signatures:
             raise CheckpointError(f"the network has no part {name!r}; it has {', '.join(sorted(self._signatures))}.")
-        run = self._interpreter.get_signature_runner(name)
+        if self._running not in (None, name):
+            self._interpreter = self._new_interpreter()
+        self._running = name
+        run = _Signature(self._interpreter.get_signature_runner(name))
         if name == ROLLS:
             return Part(functools.partial(_rolls, run, self._hparams.hop_length))
         assert isinstance(self._hparams, TimbreHParams)
         return Part(functools.partial(_families, run, self._hparams.timbre_hop_length))
 
 
-def _rolls(run: Any, hop_length: int, audio: np.ndarray) -> dict[str, np.ndarray]:
+class _Signature:
+    """One of a network's signatures. On its first run the runtime lays out memory and announces its delegate, which is hidden."""
+
+    def __init__(self, run: Any):
+        self._run = run
+        self._has_run = False
+        self.num_frames = int(run.get_input_details()["spectrum"]["shape"][1])
+
+    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        with contextlib.nullcontext() if self._has_run else startup.silent_stderr():
+            self._has_run = True
+            return self._run(**inputs)
+
+
+def _rolls(run: _Signature, hop_length: int, audio: np.ndarray) -> dict[str, np.ndarray]:
     """Rolls of windows, `[batch, samples]`, as long as the network's or shorter: then silence follows. One after the other."""
     answers = []
     for window in audio:
@@ -87,15 +110,15 @@ def _rolls(run: Any, hop_length: int, audio: np.ndarray) -> dict[str, np.ndarray
     return answers[0] if len(answers) == 1 else {name: np.concatenate([of[name] for of in answers]) for name in answers[0]}
 
 
-def _families(run: Any, hop_length: int, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _families(run: _Signature, hop_length: int, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Families of the notes in one window."""
     return run(spectrum=_spectrum(run, inputs["audio"][0], hop_length), notes=inputs["notes"])
 
 
-def _spectrum(run: Any, window: np.ndarray, hop_length: int) -> np.ndarray:
+def _spectrum(run: _Signature, window: np.ndarray, hop_length: int) -> np.ndarray:
     """A window `[samples]` as `[1, time, 294]`, as long as the network's."""
     spectrum = log_frequency.spectrogram(window, hop_length)
-    missing = run.get_input_details()["spectrum"]["shape"][1] - len(spectrum)
+    missing = run.num_frames - len(spectrum)
     return np.pad(spectrum, [[0, missing], [0, 0]])[np.newaxis]
 
 

@@ -177,7 +177,7 @@ def predict(
     for number, (audio, output) in enumerate(jobs, start=1):
         try:
             with tqdm(desc=f"{number}/{len(jobs)} {audio.name}", unit=" s", disable=None, leave=False) as progress:
-                blocks = functools.partial(_counted, audio, progress)
+                blocks = functools.partial(_counted, reading.Repeated(audio), progress)
                 if melodic is not None:
                     written.append(_write_families(loaded, melodic, blocks, audio, output))
                 else:
@@ -271,9 +271,9 @@ def _check_writable(folder: Path) -> None:
         raise PolyampError(f"{folder}: cannot be written to ({error.strerror}); give another output directory.") from error
 
 
-def _counted(audio: Path, progress: tqdm) -> Iterator[np.ndarray]:
+def _counted(audio: Callable[[], Iterator[np.ndarray]], progress: tqdm) -> Iterator[np.ndarray]:
     """The audio in blocks, counting its seconds; the rate that the bar shows is times real time."""
     progress.reset()
-    for block in reading.stream(audio):
+    for block in audio():
         yield block
         progress.update(round(len(block) / constants.SAMPLE_RATE))

@@ -6,6 +6,7 @@ A Timbre model tells the families of notes that it is given. The notes come from
 from typing import Any
 
 from polyamp import checkpoint, constants, notes
+from polyamp.audio import level
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import instruments
 from polyamp.predict import predict_rolls
@@ -27,7 +28,8 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
         and "offset" in seconds, MIDI "pitch", "velocity", "family" and its "probability".
         Without notes "family" is None and the others are empty.
     """
-    found = notes.from_rolls(predict_rolls(part(melodic.model, "rolls"), blocks(), melodic.hparams), melodic.hparams)
+    heard = level.brought_to(blocks, melodic.hparams.predict_level_db)
+    found = notes.from_rolls(predict_rolls(part(melodic.model, "rolls"), heard(), melodic.hparams), melodic.hparams)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}
     posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), hparams)

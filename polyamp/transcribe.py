@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from polyamp import constants, light, notes
+from polyamp.audio import level
 from polyamp.data.note_lists import note_list
 from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
 from polyamp.notes import Notes, instruments, states
@@ -32,7 +33,8 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
     """
     if isinstance(hparams, AutoregressiveHParams):
         return notes_of_states(predict_states(model, blocks(), hparams), hparams)
-    found = notes.from_rolls(predict_rolls(part(model, light.ROLLS), blocks(), hparams), hparams)
+    heard = level.brought_to(blocks, hparams.predict_level_db)
+    found = notes.from_rolls(predict_rolls(part(model, light.ROLLS), heard(), hparams), hparams)
     return with_programs(model, blocks, found, hparams) if isinstance(hparams, FullHParams) else found
 
 

@@ -92,10 +92,12 @@ def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
     import numpy as np
 
     from polyamp import checkpoint, hparams, live_layers, notes, transcribe
+    from polyamp.audio import level
     from polyamp.predict import predict_rolls
 
     if not isinstance(loaded.hparams, hparams.AutoregressiveHParams):
-        rolls = predict_rolls(transcribe.part(loaded.model, "rolls"), [audio], loaded.hparams)
+        heard = level.brought_to(lambda: [audio], loaded.hparams.predict_level_db)
+        rolls = predict_rolls(transcribe.part(loaded.model, "rolls"), heard(), loaded.hparams)
         return lambda settings: notes.from_rolls(rolls, settings)
     features = np.concatenate(list(transcribe.acoustic_features(loaded.model, [audio], loaded.hparams)), axis=1)[0]
     weights = checkpoint.network_weights(loaded.path)

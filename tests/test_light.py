@@ -164,3 +164,20 @@ def test_an_exported_model_predicts_as_it_was_trained(tmp_path, audio):
     of_fast = predict_rolls(transcribe.part(loaded.model, "rolls"), [audio], settings)
     for name, roll in predict_rolls(model, [audio], settings).items():
         np.testing.assert_allclose(of_fast[name], roll, atol=1e-4)
+
+
+def test_parts_can_be_asked_for_in_any_order(audio):
+    loaded = light.load("FULL")
+    assert loaded is not None
+    of = Notes.of([0.51, 1.02], [0.91, 1.23], [60, 64], [80, 80])
+
+    def families():
+        return transcribe.predict_families(loaded.model, [audio], of, loaded.hparams)
+
+    def rolls():
+        return predict_rolls(transcribe.part(loaded.model, "rolls"), [audio], loaded.hparams)
+
+    first = families(), rolls()
+    np.testing.assert_array_equal(families(), first[0])
+    again = rolls()
+    assert all(np.array_equal(again[name], roll) for name, roll in first[1].items())

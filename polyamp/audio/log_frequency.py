@@ -15,6 +15,7 @@ BINS_PER_SEMITONE = 3
 NUM_BINS = 98 * BINS_PER_SEMITONE  # From A0 up to 7.8 kHz, just below half the sample rate.
 WINDOWS = (4096, 2048)  # Samples; the long one resolves low pitches, the short one times high ones. Those of most models.
 CROSSOVER_HZ = 500.0
+_BLOCK = 32  # Frames transformed at a time: what fits into a processor's cache, and no more memory for long audio.
 FLOOR_DB = -80.0  # Relative to a full-scale sine; maps to 0, the sine itself to 1.
 
 
@@ -103,7 +104,10 @@ def spectrogram(audio: np.ndarray, hop_length: int, windows: tuple[int, ...] = W
         hann = np.hanning(window + 1)[:-1].astype(np.float32)
         frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop_length]
         filters = trimmed_filters(windows)[window]
-        spectrum = np.fft.rfft(frames * hann)[:, : len(filters)]
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        bands.append(power.astype(np.float32, copy=False) @ filters)
+        band = np.empty((len(frames), filters.shape[1]), np.float32)
+        for first in range(0, len(frames), _BLOCK):
+            spectrum = np.fft.rfft(frames[first : first + _BLOCK] * hann)[:, : len(filters)]
+            power = np.square(spectrum.real) + np.square(spectrum.imag)
+            band[first : first + _BLOCK] = power.astype(np.float32, copy=False) @ filters
+        bands.append(band)
     return compress(np.concatenate(bands, axis=1)).astype(np.float32, copy=False)

@@ -68,6 +68,36 @@ def stream(path: str | os.PathLike[str], block_seconds: float = 10.0) -> Iterato
         yield from _rechunk(_to_mono_16k(chunks, rate, name), block)
 
 
+class Repeated:
+    """The blocks of a file as often as they are wanted; decoded only once unless the file is long.
+
+    Args:
+        path: As for `read`.
+        seconds: Files up to this length are kept in memory after they have been read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], seconds: float = 300.0):
+        self._path, self._most = path, round(seconds * constants.SAMPLE_RATE)
+        self._kept: list[np.ndarray] | None = None
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        """As `stream`."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[np.ndarray] = []
+        size = 0
+        for block in stream(self._path):
+            size += len(block)
+            if size <= self._most:
+                kept.append(block)
+            else:
+                kept.clear()
+            yield block
+        if size <= self._most:
+            self._kept = kept
+
+
 def decode_wav(data: bytes, name: str = "audio data") -> np.ndarray:
     """Decodes the bytes of a WAV (or FLAC, Ogg ...) file at any rate, as they are stored in TFRecords.
 

@@ -213,3 +213,30 @@ def test_decode_wav_resamples_and_refuses_other_bytes(tmp_path):
     for data in (b"", b"not audio" * 50):
         with pytest.raises(AudioError, match="record 7"):
             reading.decode_wav(data, name="record 7")
+
+
+class TestRepeated:
+    @pytest.fixture
+    def decoded(self, monkeypatch):
+        """How often a file was decoded."""
+        paths = []
+        stream = reading.stream
+        monkeypatch.setattr(reading, "stream", lambda path: paths.append(path) or stream(path, 0.25))
+        return paths
+
+    def test_gives_the_same_blocks_and_decodes_once(self, tmp_path, decoded):
+        blocks = reading.Repeated(write(tmp_path / "a.wav", tone(1.1)))
+        first, second = list(blocks()), list(blocks())
+        assert [len(block) for block in second] == [4000] * 4 + [1600] and len(decoded) == 1
+        np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
+        np.testing.assert_array_equal(np.concatenate(second), reading.read(tmp_path / "a.wav"))
+
+    def test_does_not_keep_long_files(self, tmp_path, decoded):
+        blocks = reading.Repeated(write(tmp_path / "a.wav", tone(1.1)), seconds=1.0)
+        np.testing.assert_array_equal(np.concatenate(list(blocks())), np.concatenate(list(blocks())))
+        assert len(decoded) == 2 and blocks._kept is None
+
+    def test_does_not_keep_what_was_not_read_to_its_end(self, tmp_path, decoded):
+        blocks = reading.Repeated(write(tmp_path / "a.wav", tone(1.1)))
+        next(blocks())
+        assert len(np.concatenate(list(blocks()))) == 17_600 and len(decoded) == 2

@@ -1,0 +1,57 @@
+"""How loud a recording is, and the same recording as loud as those that a model was trained on."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+_STEP = 800  # Samples whose power counts as one: 50 ms.
+_LOUD = 0.9  # Quantile of the powers: what is loud in a piece, whatever its rests.
+_MOST = 24.0  # Decibels by which a recording is changed at most: silence with its noise stays silence.
+
+Blocks = Callable[[], Iterable[np.ndarray]]
+
+
+def measure(blocks: Iterable[np.ndarray]) -> float:
+    """The level of the loud parts of a recording.
+
+    Args:
+        blocks: The audio, float32 [samples] in blocks of any length, whose borders do not matter.
+
+    Returns:
+        The ninth decile of the power of its stretches of 50 ms, in decibels below a full-scale square wave; -inf for silence.
+        What the last, incomplete stretch holds counts only if there is no other.
+    """
+    powers: list[np.ndarray] = []
+    rest = np.zeros(0, np.float32)
+    for block in blocks:
+        rest = np.concatenate([rest, block])
+        whole = len(rest) // _STEP * _STEP
+        powers.append(np.mean(np.square(rest[:whole].reshape(-1, _STEP)), axis=1))
+        rest = rest[whole:]
+    found = np.concatenate(powers) if powers else np.zeros(0)
+    if not len(found):
+        found = np.mean(np.square(rest), keepdims=True) if len(rest) else np.zeros(1)
+    loud = float(np.quantile(found, _LOUD))
+    return 10 * np.log10(loud) if loud > 0 else -np.inf
+
+
+def brought_to(blocks: Blocks, target: float) -> Blocks:
+    """A recording at another level, by one factor for all of it.
+
+    Args:
+        blocks: Gives the audio; it is called once more than what is returned.
+        target: The level that `measure` shall find, in decibels; 0: the recording stays as it is.
+
+    Returns:
+        Gives the audio at that level, or changed by 24 dB where the two are further apart.
+    """
+    if not target:
+        return blocks
+    difference = float(np.clip(target - measure(blocks()), -_MOST, _MOST))
+    factor = np.float32(10 ** (difference / 20))
+
+    def changed() -> Iterator[np.ndarray]:
+        for block in blocks():
+            yield block * factor
+
+    return changed
