@@ -84,7 +84,7 @@ def assess_timbre(model: keras.Model, hparams: TimbreHParams, example: "Example"
     if not len(reference):
         raise DataError(f"{example.id}: has no notes whose families could be told.")
     probabilities = transcribe.predict_families(model, [example.audio], reference, hparams)
-    posteriors = instruments.choose_families(probabilities, hparams)
+    posteriors = instruments.choose_families(probabilities, reference, hparams)
     estimate = instruments.with_programs(reference, posteriors, hparams)
     families = metrics.families_of(reference), posteriors.argmax(axis=1)
     report = metrics.family_report(metrics.confusion_matrix(*families))

@@ -202,6 +202,7 @@ class TimbreHParams(MelodicHParams):
 
     # --- Choosing families (may be changed at run time) --------------------------------------------------------------
     family_prior_strength: float = field(1.0, 0.0, 10.0)  # How much a piece's other notes count; 0: every note by itself.
+    family_smoothing: float = probability(0.0)  # How much neighbours in time and pitch count; 0: nothing.
     family_min_share: float = field(0.0, 0.0, 1.0)  # A family with fewer of the notes is given to the likeliest of the others.
     present_instruments: tuple[str, ...] = field(constants.FAMILIES, choices=constants.FAMILIES)  # No others are answered.
 

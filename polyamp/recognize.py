@@ -32,7 +32,7 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
     found = notes.from_rolls(predict_rolls(part(melodic.model, "rolls"), heard(), melodic.hparams), melodic.hparams)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}
-    posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), hparams)
+    posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), found, hparams)
     mean = posteriors.mean(axis=0)
     order = mean.argsort(kind="stable")[::-1]
     listed = [

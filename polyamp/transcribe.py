@@ -40,7 +40,7 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
 
 def with_programs(model: Model, blocks: Blocks, found: Notes, hparams: FullHParams) -> Notes:
     """Notes that a Full model has found with the programs of the families that it hears in them."""
-    posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), hparams)
+    posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), found, hparams)
     return instruments.with_programs(found, posteriors, hparams)
 
 

@@ -9,6 +9,10 @@ from polyamp.hparams import FullHParams, TimbreHParams
 from polyamp.notes.arrays import Notes, concatenate
 
 _ROUNDS = 30
+_NEAR_SEMITONES, _NEAR_SECONDS, _NEAR_SOUND = 4.0, 4.0, 0.5  # How fast notes cease to be neighbours; see `agreed`.
+_REACH = 4 * _NEAR_SECONDS
+_ROWS = 256  # Notes at a time, for the sake of memory.
+_FLOOR = 1e-4  # Probability below which no difference is made.
 
 
 def families_of(notes: Notes) -> np.ndarray:
@@ -40,17 +44,58 @@ def piece_posteriors(probabilities: np.ndarray, strength: float) -> np.ndarray:
     return posterior
 
 
-def choose_families(probabilities: np.ndarray, hparams: TimbreHParams) -> np.ndarray:
+def agreed(probabilities: np.ndarray, of: Notes, share: float) -> np.ndarray:
+    """Families of notes in the light of their neighbours: what follows at about the same pitch is mostly of one instrument.
+
+    Logarithms of probabilities are averaged over notes with weights that fall with the distance in pitch (to exp(-1/2) over 4
+    semitones), in onset (to 1/e over 4 s) and of what was heard (`exp(-d² / 0.5)`, d being the Euclidean distance of the square
+    roots of two notes' probabilities), so that two instruments that play side by side stay apart.
+
+    Args:
+        probabilities: `[notes, 12]`, each note by itself. Rows of zeros, of notes that were not heard, count for no others.
+        of: The notes.
+        share: Of the neighbours, themselves included, in what comes out; 0 leaves all as it is.
+
+    Returns:
+        `[notes, 12]`, rows summing to 1 (also those of zeros, where they have neighbours).
+    """
+    if not share or not len(of):
+        return np.asarray(probabilities)
+    order = np.argsort(of.onset, kind="stable")
+    onset, pitch = of.onset[order], of.pitch[order].astype(np.float64)
+    given = np.asarray(probabilities, np.float64)[order]
+    own = np.maximum(given, _FLOOR)
+    own /= own.sum(axis=1, keepdims=True)
+    logarithm, root, was_heard = np.log(own), np.sqrt(own), given.any(axis=1)
+    smooth = np.empty_like(own)
+    for first in range(0, len(own), _ROWS):
+        rows = slice(first, first + _ROWS)
+        near = slice(*np.searchsorted(onset, [onset[rows][0] - _REACH, onset[rows][-1] + _REACH]))
+        weight = np.exp(-0.5 * np.square((pitch[rows, None] - pitch[near]) / _NEAR_SEMITONES))
+        apart = np.abs(onset[rows, None] - onset[near])
+        weight *= np.exp(-apart / _NEAR_SECONDS) * (apart <= _REACH)
+        weight *= np.exp(-np.square(root[rows, None] - root[near]).sum(axis=2) / _NEAR_SOUND) * was_heard[near]
+        total = weight.sum(axis=1, keepdims=True)
+        mean = np.where(total > 0, weight @ logarithm[near] / np.maximum(total, 1e-300), logarithm[rows])
+        smooth[rows] = np.exp((1 - share) * logarithm[rows] + share * mean)
+    result = np.empty_like(smooth)
+    result[order] = smooth / smooth.sum(axis=1, keepdims=True)
+    return result
+
+
+def choose_families(probabilities: np.ndarray, of: Notes, hparams: TimbreHParams) -> np.ndarray:
     """The family of each note of a piece.
 
     Args:
         probabilities: `[notes, 12]`, each note by itself.
-        hparams: `present_instruments` are the only ones answered; `family_prior_strength` as in `piece_posteriors`; families
+        of: The notes.
+        hparams: `family_smoothing` as in `agreed`; `present_instruments` are the only ones answered; `family_prior_strength` as in `piece_posteriors`; families
             with less than `family_min_share` of the notes are given up one by one, the rarest first.
 
     Returns:
         `[notes, 12]` posteriors of the families that are left, 0 elsewhere; the likeliest is a note's family.
     """
+    probabilities = agreed(probabilities, of, hparams.family_smoothing)
     allowed = np.isin(constants.FAMILIES, hparams.present_instruments)
     while True:
         posterior = piece_posteriors(np.where(allowed, np.maximum(probabilities, 1e-6), 0.0), hparams.family_prior_strength)
