@@ -87,7 +87,7 @@ class LightModel:
 
 
 class _Signature:
-    """One of a network's signatures. On its first run the runtime lays out memory and announces its delegate, which is hidden."""
+    """One of a network's signatures. On its first run the runtime lays out memory and announces its delegate; that is hidden."""
 
     def __init__(self, run: Any):
         self._run = run

@@ -54,9 +54,10 @@ def test_only_present_instruments_are_answered():
 
 def test_a_rare_family_is_merged_into_the_likeliest_present_one():
     own = probabilities(*[{KEYBOARD: 0.9}] * 20, *[{BASS: 0.9}] * 20, {GUITAR: 0.9, BASS: 0.09})
-    kept = instruments.choose_families(own, anywhere(own), settings(family_prior_strength=0.2)).argmax(axis=1)
+    of = anywhere(own)
+    kept = instruments.choose_families(own, of, settings(family_prior_strength=0.2)).argmax(axis=1)
     assert kept[-1] == GUITAR
-    merged = instruments.choose_families(own, anywhere(own), settings(family_prior_strength=0.2, family_min_share=0.05)).argmax(axis=1)
+    merged = instruments.choose_families(own, of, settings(family_prior_strength=0.2, family_min_share=0.05)).argmax(axis=1)
     np.testing.assert_array_equal(merged, [KEYBOARD] * 20 + [BASS] * 21)
 
 
@@ -83,7 +84,8 @@ class TestAgreed:
         return Notes.of(onset, onset + 0.4, [pitch] * count)
 
     def test_a_doubtful_note_goes_with_the_notes_around_it(self):
-        own = probabilities(*[{KEYBOARD: 0.8, GUITAR: 0.2}] * 4, {KEYBOARD: 0.4, GUITAR: 0.6}, *[{KEYBOARD: 0.8, GUITAR: 0.2}] * 4)
+        sure = [{KEYBOARD: 0.8, GUITAR: 0.2}] * 4
+        own = probabilities(*sure, {KEYBOARD: 0.4, GUITAR: 0.6}, *sure)
         assert instruments.agreed(own, self.line(), 0.0).argmax(axis=1)[4] == GUITAR
         smooth = instruments.agreed(own, self.line(), 0.8)
         assert (smooth.argmax(axis=1) == KEYBOARD).all()

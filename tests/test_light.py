@@ -181,3 +181,11 @@ def test_parts_can_be_asked_for_in_any_order(audio):
     np.testing.assert_array_equal(families(), first[0])
     again = rolls()
     assert all(np.array_equal(again[name], roll) for name, roll in first[1].items())
+
+
+def test_how_loud_a_recording_is_does_not_matter(audio):
+    loaded = light.load("MELODIC", overrides={"predict_level_db": -30.0})
+    assert loaded is not None
+    loud = transcribe.transcribe(loaded.model, lambda: [audio], loaded.hparams)
+    soft = transcribe.transcribe(loaded.model, lambda: [audio * np.float32(0.2)], loaded.hparams)
+    assert equal(soft, loud)

@@ -66,7 +66,8 @@ def agreed(probabilities: np.ndarray, of: Notes, share: float) -> np.ndarray:
     given = np.asarray(probabilities, np.float64)[order]
     own = np.maximum(given, _FLOOR)
     own /= own.sum(axis=1, keepdims=True)
-    logarithm, root, was_heard = np.log(own), np.sqrt(own), given.any(axis=1)
+    logarithm, root = np.log(own), np.sqrt(own)
+    was_heard: np.ndarray = np.any(given > 0, axis=1)
     smooth = np.empty_like(own)
     for first in range(0, len(own), _ROWS):
         rows = slice(first, first + _ROWS)
@@ -89,8 +90,9 @@ def choose_families(probabilities: np.ndarray, of: Notes, hparams: TimbreHParams
     Args:
         probabilities: `[notes, 12]`, each note by itself.
         of: The notes.
-        hparams: `family_smoothing` as in `agreed`; `present_instruments` are the only ones answered; `family_prior_strength` as in `piece_posteriors`; families
-            with less than `family_min_share` of the notes are given up one by one, the rarest first.
+        hparams: `family_smoothing` as in `agreed`; `present_instruments` are the only ones answered; `family_prior_strength` as
+            in `piece_posteriors`; families with less than `family_min_share` of the notes are given up one by one, the rarest
+            first.
 
     Returns:
         `[notes, 12]` posteriors of the families that are left, 0 elsewhere; the likeliest is a note's family.
