@@ -65,7 +65,7 @@ def _string(values: flags.FlagValues, name: str, text: str, default: str | None 
 def _define_training_flags(values: flags.FlagValues) -> None:
     string, enum = functools.partial(_string, values), functools.partial(flags.DEFINE_enum, flag_values=values)
     count = functools.partial(flags.DEFINE_integer, lower_bound=1, flag_values=values)
-    string("nsynth_examples_path", "TFRecords of single notes as NSynth has them, or tfds:nsynth/full, mixed in for FULL.")
+    string("nsynth_examples_path", "TFRecords of single notes as NSynth has them, or tfds:nsynth/full, mixed into others.")
     enum("dataset_type", None, ["nsynth", "slakh"], "What --examples_path holds for TIMBRE.")
     string("validation_examples_path", "TFRecords to validate on while training; the best checkpoint is kept as well.")
     text = "Training steps in all, those before a resumption included; each a batch of batch_size on every device."

@@ -87,7 +87,7 @@ class LightModel:
 
 
 class _Signature:
-    """One of a network's signatures. On its first run the runtime lays out memory and announces its delegate; that is hidden."""
+    """One of a network's signatures. In its first run the runtime lays out memory and announces itself, which stays unseen."""
 
     def __init__(self, run: Any):
         self._run = run

@@ -216,9 +216,11 @@ def train(
     """
     hparams_lib.model_hparams(model_type)
     load_full = model_type == "FULL" if load_full is None else load_full
-    if nsynth_examples_path and model_type != "FULL" or dataset_type and model_type != "TIMBRE":
-        raise PolyampError("--nsynth_examples_path is for FULL and --dataset_type for TIMBRE only; leave it out.")
     is_nsynth = dataset_type == "nsynth"
+    if nsynth_examples_path and model_type not in ("TIMBRE", "FULL") or dataset_type and model_type != "TIMBRE":
+        raise PolyampError("--nsynth_examples_path is for TIMBRE and FULL and --dataset_type for TIMBRE only; leave it out.")
+    if nsynth_examples_path and is_nsynth:
+        raise PolyampError("--dataset_type=nsynth takes notes from --examples_path alone; leave out --nsynth_examples_path.")
     validation_paths = records.expand_paths(validation_examples_path) if validation_examples_path else []
     for path in filter(None, (examples_path, nsynth_examples_path)):  # Before anything is written.
         records.expand_paths(path)

@@ -112,6 +112,16 @@ def test_timbre_trains_on_mixed_single_notes(folder, capsys):
     assert "trained" in capsys.readouterr().out
 
 
+def test_timbre_trains_on_recordings_and_single_notes_together(folder, capsys):
+    nsynth_path = f"--nsynth_examples_path={folder}/nsynth.tfrecord-*"
+    train(folder, "TIMBRE", "together", "--load_id=", nsynth_path)
+    assert "trained" in capsys.readouterr().out
+    only = ["--dataset_type=nsynth", f"--examples_path={folder}/nsynth.tfrecord-*", f"--model_dir={folder}/models"]
+    arguments = ["--model_type=TIMBRE", "--model_id=twice", "--load_id=", *only, nsynth_path]
+    assert polyamp_runner.main(["polyamp", *arguments]) == 1
+    assert "leave out --nsynth_examples_path" in capsys.readouterr().err
+
+
 def test_full_of_two_parts_has_their_weights(trained):
     melodic, timbre = (checkpoint.find(trained, kind) for kind in ("MELODIC", "TIMBRE"))
     joined = checkpoint.load_model("FULL", trained, "*", load_full=False)
