@@ -74,7 +74,7 @@ def agreed(probabilities: np.ndarray, of: Notes, share: float) -> np.ndarray:
         near = slice(*np.searchsorted(onset, [onset[rows][0] - _REACH, onset[rows][-1] + _REACH]))
         weight = np.exp(-0.5 * np.square((pitch[rows, None] - pitch[near]) / _NEAR_SEMITONES))
         apart = np.abs(onset[rows, None] - onset[near])
-        weight *= np.exp(-apart / _NEAR_SECONDS) * (apart <= _REACH)
+        weight *= np.exp(-apart / _NEAR_SECONDS) * (apart < _REACH)
         weight *= np.exp(-np.square(root[rows, None] - root[near]).sum(axis=2) / _NEAR_SOUND) * was_heard[near]
         total = weight.sum(axis=1, keepdims=True)
         mean = np.where(total > 0, weight @ logarithm[near] / np.maximum(total, 1e-300), logarithm[rows])
