@@ -8,11 +8,9 @@ import keras
 import numpy as np
 
 from polyamp import metrics, notes, transcribe
-from polyamp.audio import level
 from polyamp.errors import DataError
 from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
 from polyamp.notes import Notes, instruments, states
-from polyamp.predict import predict_rolls
 
 if TYPE_CHECKING:
     from polyamp.data.records import Example
@@ -61,8 +59,7 @@ def assess_melodic(model: keras.Model, hparams: MelodicHParams, example: "Exampl
     off), reference rolls above 0.5, which matters for `onset_mode` "triangle" only. Reference notes that began before the
     example have no onset in it and are no notes to find; those that outlast it end with it.
     """
-    heard = level.brought_to(lambda: [example.audio], hparams.predict_level_db)
-    rolls = predict_rolls(transcribe.part(model, "rolls"), heard(), hparams)
+    rolls = transcribe.rolls_of(model, lambda: [example.audio], hparams)
     labels = notes.to_rolls(example.notes, len(rolls["frame"]), hparams, total_time=example.duration)
     scores: dict[str, float] = {}
     for name in ("frame", "onset", "offset"):

@@ -87,7 +87,8 @@ class CutWindows(beam.DoFn):
         count = 0
         try:
             with corpus.local(job.audio) as path:
-                heard = level.brought_to(lambda: _named(reading.stream(path), path, job), self._hparams.predict_level_db)
+                blocks = reading.Repeated(path)
+                heard = level.brought_to(lambda: _named(blocks(), path, job), self._hparams.predict_level_db)
                 for window, kept in predict.windows(samples.of(heard()), core, margin, self._hparams.hop_length):
                     yield (job.audio, count, kept), window
                     count += 1
@@ -143,9 +144,8 @@ class TranscribeWhole(beam.DoFn):
         samples = _Counter()
         try:
             with corpus.local(job.audio) as path:
-                found = transcribe.transcribe(
-                    loaded.model, lambda: samples.of(_named(reading.stream(path), path, job)), loaded.hparams
-                )
+                blocks = reading.Repeated(path)
+                found = transcribe.transcribe(loaded.model, lambda: samples.of(_named(blocks(), path, job)), loaded.hparams)
             corpus.write(job, found, samples.seconds, self._model)
         except PolyampError as error:
             _fail(job, error)

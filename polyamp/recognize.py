@@ -5,12 +5,11 @@ A Timbre model tells the families of notes that it is given. The notes come from
 
 from typing import Any
 
-from polyamp import checkpoint, constants, notes
-from polyamp.audio import level
+from polyamp import checkpoint, constants
+from polyamp.audio.reading import Blocks
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import instruments
-from polyamp.predict import predict_rolls
-from polyamp.transcribe import Blocks, Model, part, predict_families
+from polyamp.transcribe import Model, predict_families, transcribe
 
 
 def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams: TimbreHParams) -> dict[str, Any]:
@@ -28,8 +27,7 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
         and "offset" in seconds, MIDI "pitch", "velocity", "family" and its "probability".
         Without notes "family" is None and the others are empty.
     """
-    heard = level.brought_to(blocks, melodic.hparams.predict_level_db)
-    found = notes.from_rolls(predict_rolls(part(melodic.model, "rolls"), heard(), melodic.hparams), melodic.hparams)
+    found = transcribe(melodic.model, blocks, melodic.hparams)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}
     posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), found, hparams)

@@ -1,12 +1,13 @@
 """From audio to notes with any of the models, in windows of constant size: the one path that predict and evaluate share."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from polyamp import constants, light, notes
 from polyamp.audio import level
+from polyamp.audio.reading import Blocks
 from polyamp.data.note_lists import note_list
 from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
 from polyamp.notes import Notes, instruments, states
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import keras
 
 Model: TypeAlias = "keras.Model | light.LightModel | StateNetwork"
-Blocks = Callable[[], Iterable[np.ndarray]]
 
 
 def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
@@ -33,9 +33,14 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
     """
     if isinstance(hparams, AutoregressiveHParams):
         return notes_of_states(predict_states(model, blocks(), hparams), hparams)
-    heard = level.brought_to(blocks, hparams.predict_level_db)
-    found = notes.from_rolls(predict_rolls(part(model, light.ROLLS), heard(), hparams), hparams)
+    found = notes.from_rolls(rolls_of(model, blocks, hparams), hparams)
     return with_programs(model, blocks, found, hparams) if isinstance(hparams, FullHParams) else found
+
+
+def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str, np.ndarray]:
+    """What a Melodic or Full model answers for a recording at the level that it expects: see `predict.predict_rolls`."""
+    heard = level.brought_to(blocks, hparams.predict_level_db)
+    return predict_rolls(part(model, light.ROLLS), heard(), hparams)
 
 
 def with_programs(model: Model, blocks: Blocks, found: Notes, hparams: FullHParams) -> Notes:

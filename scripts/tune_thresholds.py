@@ -92,12 +92,9 @@ def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
     import numpy as np
 
     from polyamp import checkpoint, hparams, live_layers, notes, transcribe
-    from polyamp.audio import level
-    from polyamp.predict import predict_rolls
 
     if not isinstance(loaded.hparams, hparams.AutoregressiveHParams):
-        heard = level.brought_to(lambda: [audio], loaded.hparams.predict_level_db)
-        rolls = predict_rolls(transcribe.part(loaded.model, "rolls"), heard(), loaded.hparams)
+        rolls = transcribe.rolls_of(loaded.model, lambda: [audio], loaded.hparams)
         return lambda settings: notes.from_rolls(rolls, settings)
     features = np.concatenate(list(transcribe.acoustic_features(loaded.model, [audio], loaded.hparams)), axis=1)[0]
     weights = checkpoint.network_weights(loaded.path)

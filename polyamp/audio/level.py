@@ -1,14 +1,14 @@
 """How loud a recording is, and the same recording as loud as those that a model was trained on."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+
+from polyamp.audio.reading import Blocks
 
 _STEP = 800  # Samples whose power counts as one: 50 ms.
 _LOUD = 0.9  # Quantile of the powers: what is loud in a piece, whatever its rests.
 _MOST = 24.0  # Decibels by which a recording is changed at most: silence with its noise stays silence.
-
-Blocks = Callable[[], Iterable[np.ndarray]]
 
 
 def measure(blocks: Iterable[np.ndarray]) -> float:

@@ -12,7 +12,7 @@ import stat
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +27,9 @@ _CHUNK_VALUES = 2**18  # Samples times channels that are decoded at a time.
 _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged and resampling would exhaust memory.
 _MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
 _UNKNOWN_FRAMES = 2**62  # libsndfile announces more than this when a header does not say how long the file is.
+
+# Gives a recording, 16 kHz mono float32, in blocks of any length, as often as it is called.
+Blocks = Callable[[], Iterable[np.ndarray]]
 
 # One decoded source: its rate in Hz and its chunks, float32 [samples, channels].
 _Source = tuple[int, Iterator[np.ndarray]]
