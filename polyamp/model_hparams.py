@@ -123,6 +123,7 @@ class MelodicHParams:
     predict_onset_threshold: float = probability(0.5)  # 0 switches that input of the decoder off.
     predict_frame_threshold: float = probability(0.5)
     predict_offset_threshold: float = probability(0.5)
+    predict_offset_weight: float = field(0.0, 0.0, 1000.0)  # Above 0: notes end where most likely (`from_rolls`).
     active_onset_threshold: float = probability(0.5)  # An onset above this makes its frame active; 0: never.
     min_note_ms: float = field(0.0, 0.0, 10_000.0)
     onset_peak_picking: bool = field(False)  # Only local maxima of the onset (offset) roll start (end) notes.

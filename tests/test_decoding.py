@@ -180,13 +180,24 @@ class TestRefinement:
         assert decoded.offset[0] * 32 == pytest.approx(onset + length, abs=0.011)
 
     @settings(max_examples=40, deadline=None)
-    @given(seed=st.integers(0, 2**32 - 1), sharpness=st.sampled_from([0.3, 1.0]), offsets=st.booleans(), picking=st.booleans())
-    def test_notes_of_a_pitch_never_overlap(self, seed, sharpness, offsets, picking):
+    @given(
+        seed=st.integers(0, 2**32 - 1),
+        sharpness=st.sampled_from([0.3, 1.0]),
+        offsets=st.booleans(),
+        picking=st.booleans(),
+        weight=st.sampled_from([0.0, 1.0, 12.0]),
+    )
+    def test_notes_of_a_pitch_never_overlap(self, seed, sharpness, offsets, picking, weight):
         rng = np.random.default_rng(seed)
         rolls = {name: rng.random((60, 88), np.float32) ** sharpness for name in ("onset", "offset", "frame", "velocity")}
         decoded = notes.from_rolls(
             rolls,
-            MelodicHParams(onset_refinement=True, onset_peak_picking=picking, predict_offset_threshold=0.5 if offsets else 0.0),
+            MelodicHParams(
+                onset_refinement=True,
+                onset_peak_picking=picking,
+                predict_offset_threshold=0.5 if offsets else 0.0,
+                predict_offset_weight=weight,
+            ),
         )
         assert len(decoded) and (decoded.offset > decoded.onset).all() and (decoded.onset >= 0).all()
         for pitch in np.unique(decoded.pitch):
@@ -196,6 +207,82 @@ class TestRefinement:
     def test_peaks_at_the_borders_stay(self):
         rolls = column_rolls(onset=[0.9, 0.6, 0, 0, 0.6, 0.9], frame=[0.9] * 6)
         assert spans(notes.from_rolls(rolls, REFINED)) == [(0, 5), (5, 6)]
+
+
+def likely(weight=10.0, **settings):
+    """Settings with which notes end where it is most likely."""
+    return MelodicHParams(**{"hop_length": HOP, "onset_peak_picking": True, "predict_offset_weight": weight} | settings)
+
+
+def ends_one_by_one(rolls, hparams):
+    """(pitch, start, end) in frames, each end the best of a list, as the definition has it."""
+    expected = []
+    for pitch in range(88):
+        starts = np.flatnonzero(notes.from_rolls(rolls, PEAKS).pitch == pitch + 21)
+        starts = np.rint(notes.from_rolls(rolls, PEAKS).onset[starts] * 32).astype(int)
+        frame, offset = rolls["frame"][:, pitch].astype(float), [*rolls["offset"][:, pitch].astype(float), 0.0]
+        threshold = hparams.predict_frame_threshold
+        for start, limit in zip(starts, [*starts[1:], len(frame)], strict=True):
+            scores = {}
+            for end in range(start + 1, limit + 1):
+                odds = [frame[t] / (1 - frame[t]) / (threshold / (1 - threshold)) for t in range(start, end)]
+                scores[end] = np.sum(np.log(odds)) + hparams.predict_offset_weight * np.log(max(offset[end], 1e-4))
+            expected.append((pitch + 21, start, max(scores, key=scores.get)))
+    return expected
+
+
+class TestMostLikelyEnds:
+    @pytest.mark.parametrize("weight, threshold", [(0.5, 0.5), (3.0, 0.3), (12.0, 0.7)])
+    def test_as_the_definition_has_it(self, weight, threshold):
+        rng = np.random.default_rng(0)
+        names = ("onset", "offset", "frame", "velocity")
+        rolls = {name: rng.uniform(0.01, 0.99, (50, 88)).astype(np.float32) for name in names}
+        hparams = likely(weight, predict_frame_threshold=threshold)
+        decoded = notes.from_rolls(rolls, hparams)
+        found = [(pitch, round(a), round(b)) for pitch, (a, b) in zip(decoded.pitch.tolist(), spans(decoded), strict=True)]
+        assert sorted(found) == ends_one_by_one(rolls, hparams) and len(found) > 500
+
+    @pytest.mark.parametrize("weight, expected", [(0.0, (1, 4)), (10.0, (1, 8))])
+    def test_a_weak_frame_cuts_no_note_short(self, weight, expected):
+        frame = [0, 0.9, 0.9, 0.9, 0.4, 0.9, 0.9, 0.9, 0.1, 0.1, 0.1]
+        rolls = column_rolls(onset=[0, 0.9], frame=frame, offset=[0] * 8 + [0.9, 0, 0])
+        assert spans(notes.from_rolls(rolls, likely(weight))) == [expected]
+
+    @pytest.mark.parametrize("weight, expected", [(0.0, (0, 3)), (10.0, (0, 7))])
+    def test_a_doubtful_offset_gives_way_to_a_clear_one(self, weight, expected):
+        rolls = column_rolls(onset=[0.9], frame=[0.8] * 7 + [0.2] * 3, offset=[0, 0, 0, 0.55, 0, 0, 0, 0.95, 0, 0])
+        assert spans(notes.from_rolls(rolls, likely(weight))) == [expected]
+
+    def test_an_offset_outweighs_frames_that_ring_on(self):
+        rolls = column_rolls(onset=[0.9], frame=[0.9] * 4 + [0.6] * 6, offset=[0, 0, 0, 0, 0.9] + [0] * 5)
+        assert spans(notes.from_rolls(rolls, likely(3.0))) == [(0, 4)]
+        assert spans(notes.from_rolls(rolls, likely(3.0, predict_offset_threshold=0.0))) == [(0, 10)]
+
+    def test_threshold_of_frames_says_what_counts_as_sounding(self):
+        rolls = column_rolls(onset=[0.9], frame=[0.9] * 4 + [0.6] * 6, offset=[0.01] * 10)
+        ends = [spans(notes.from_rolls(rolls, likely(1.0, predict_frame_threshold=t)))[0][1] for t in (0.5, 0.7)]
+        assert ends == [9, 4]  # At the very end of the roll there is no offset.
+
+    def test_notes_end_at_the_next_onset_of_their_pitch(self):
+        rolls = column_rolls(onset=[0.9, 0, 0, 0, 0.9, 0, 0, 0, 0], frame=[0.9] * 7 + [0.1] * 2, offset=[0] * 7 + [0.9, 0])
+        assert spans(notes.from_rolls(rolls, likely())) == [(0, 4), (4, 7)]
+
+    def test_an_onset_in_the_last_frame_is_a_note(self):
+        assert spans(notes.from_rolls(column_rolls(onset=[0, 0, 0.9], frame=[0, 0, 0.9]), likely())) == [(2, 3)]
+
+    def test_without_peak_picking_an_onset_of_several_frames_is_one_note(self):
+        rolls = column_rolls(onset=[0.9, 0.9, 0.9, 0, 0], frame=[0.9, 0.9, 0.9, 0.9, 0.1])
+        assert spans(notes.from_rolls(rolls, likely(onset_peak_picking=False))) == [(0, 4)]
+
+    @pytest.mark.parametrize("off", ["predict_onset_threshold", "predict_frame_threshold"])
+    def test_without_onsets_or_frames_thresholds_end_notes(self, off):
+        rolls = TestSwitches.rolls
+        assert spans(notes.from_rolls(rolls, likely(**{off: 0.0}))) == spans(notes.from_rolls(rolls, likely(0.0, **{off: 0.0})))
+
+    def test_refinement_gives_back_exact_times(self):
+        truth = Notes.of([3.3 / 32], [17.8 / 32], [60], [100])
+        decoded = notes.from_rolls(notes.to_rolls(truth, 40, REFINED), likely(onset_mode="triangle", onset_refinement=True))
+        assert decoded.onset * 32 == pytest.approx(3.3, abs=0.011) and decoded.offset * 32 == pytest.approx(17.8, abs=0.011)
 
 
 class TestTimes:

@@ -12,6 +12,7 @@ from polyamp.notes.arrays import Notes
 # Silent frames after each pitch where all pitches lie one after another in a flat array: neighbours up to so many frames away
 # can be compared without mixing pitches. Also the radius in which an onset must be the highest.
 _GAP = 2
+_LEAST = 1e-4  # Probabilities count as at least that far from certain, so that no single one decides.
 _MAX_SHIFT = 0.49  # Frames by which refinement may move an event: below a half, so that no note loses its whole length.
 
 
@@ -29,6 +30,10 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
     With `onset_peak_picking` only local maxima above the threshold count, of a plateau its first frame, so that a peak several
     frames wide is one onset; maxima closer than three frames are one. The same goes for offsets, and an offset in the frame of
     an onset belongs to the note before. `onset_refinement` moves both between frames.
+
+    With `predict_offset_weight` above 0, notes that onsets start end where frames and offsets together make it most likely, at
+    the next onset of their pitch at the latest, instead of where the first of them crosses its threshold (`_likely_ends`):
+    neither a weak frame in between nor a doubtful offset cuts a note short.
 
     Args:
         rolls: Probabilities "onset", "offset", "frame" and "velocity", `[time, 88]`.
@@ -50,8 +55,12 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
     stops = _events(offset, hparams.predict_offset_threshold, hparams.onset_peak_picking)
     if hparams.onset_peak_picking and starts is not None and stops is not None:
         stops &= ~starts
-    active = _active(rolls["frame"], onset, starts, stops, hparams)
-    start, end = _spans(active, starts)
+    if starts is None or not (hparams.predict_offset_weight and hparams.predict_frame_threshold):
+        start, end = _spans(_active(rolls["frame"], onset, starts, stops, hparams), starts)
+    else:
+        start = np.flatnonzero(starts & ~_previous(starts))
+        end = _likely_ends(start, rolls["frame"], None if stops is None else rolls["offset"], hparams)
+        stops = None if stops is None else offset > 0  # Any end may lie at a peak of the offset roll.
 
     stride = num_frames + _GAP
     pitch_index = start // stride
@@ -143,6 +152,45 @@ def _spans(active: np.ndarray, starts: np.ndarray | None) -> tuple[np.ndarray, n
     end = run_end[np.searchsorted(run_end, start)]
     end[:-1] = np.minimum(end[:-1], start[1:])
     return start, end
+
+
+def _likely_ends(
+    start: np.ndarray, frame_roll: np.ndarray, offset_roll: np.ndarray | None, hparams: MelodicHParams
+) -> np.ndarray:
+    """Flat indices of each note's end: of all frames up to the next onset of its pitch (or the end) the most likely one.
+
+    The evidence for an end is the sum of the log odds of the frames before it, beyond those of `predict_frame_threshold`, since
+    frames then sound up to it and not after, and `predict_offset_weight` times the log of its offset probability. Neighbouring
+    frames say much the same, so an offset weighs more than one of them.
+
+    Args:
+        start: Flat indices of the notes' first frames, ascending (`_flatten`).
+        frame_roll: Probabilities `[time, 88]`.
+        offset_roll: Probabilities `[time, 88]`; None: frames alone say where notes end.
+        hparams: The two settings.
+    """
+    num_frames = len(frame_roll)
+    even = _log_odds(np.array(hparams.predict_frame_threshold))
+    end = np.empty_like(start)
+    pitch_index, first = np.divmod(start, num_frames + _GAP)
+    for pitch in np.unique(pitch_index):
+        of_pitch = pitch_index == pitch
+        begin = first[of_pitch]
+        sounding = _log_odds(np.asarray(frame_roll)[:, pitch]) - even
+        evidence = np.concatenate([[0.0], np.cumsum(sounding)])  # Of an end in each frame, or after all of them.
+        if offset_roll is not None:
+            offset = np.append(np.asarray(offset_roll)[:, pitch].astype(np.float64), 0.0)
+            evidence += hparams.predict_offset_weight * np.log(np.clip(offset, _LEAST, 1))
+        best = np.maximum.reduceat(evidence, begin + 1)
+        lengths = np.diff(begin, append=num_frames)
+        found = np.flatnonzero(evidence[begin[0] + 1 :] == np.repeat(best, lengths)) + begin[0] + 1
+        end[of_pitch] = start[of_pitch] - begin + found[np.searchsorted(found, begin + 1)]
+    return end
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probability.astype(np.float64), _LEAST, 1 - _LEAST)
+    return np.log(clipped / (1 - clipped))
 
 
 def _shift(flat: np.ndarray, index: np.ndarray, frame: np.ndarray, num_frames: int) -> np.ndarray:
