@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from polyamp import constants, hparams
-from polyamp.notes import Notes, instruments
+from polyamp.notes import Notes, instruments, neighbours
 from polyamp.notes.arrays import concatenate
 
 BASS, GUITAR, KEYBOARD = (constants.FAMILIES.index(name) for name in ("bass", "guitar", "keyboard"))
@@ -129,5 +129,5 @@ class TestAgreed:
         smooth = instruments.agreed(own, of, 0.6)
         order = rng.permutation(700)
         np.testing.assert_allclose(instruments.agreed(own[order], of[order], 0.6), smooth[order], atol=1e-12)
-        monkeypatch.setattr(instruments, "_ROWS", 7)
+        monkeypatch.setattr(neighbours, "_ROWS", 7)
         np.testing.assert_allclose(instruments.agreed(own, of, 0.6), smooth, atol=1e-12)

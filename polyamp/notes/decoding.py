@@ -8,6 +8,7 @@ from polyamp import constants
 from polyamp.errors import HParamsError
 from polyamp.hparams import MelodicHParams
 from polyamp.notes.arrays import Notes
+from polyamp.notes.dynamics import smoothed_velocities
 
 # Silent frames after each pitch where all pitches lie one after another in a flat array: neighbours up to so many frames away
 # can be compared without mixing pitches. Also the radius in which an onset must be the highest.
@@ -215,10 +216,10 @@ def _midi_velocity(velocity: np.ndarray) -> np.ndarray:
 def _notes(
     onset_frame: np.ndarray, offset_frame: np.ndarray, pitch: np.ndarray, velocity: np.ndarray, hparams: MelodicHParams
 ) -> Notes:
-    """Notes from frames, without those that are too short."""
+    """Notes from frames, without those that are too short, and with velocities that fit together."""
     frame_seconds = 1 / hparams.frames_per_second
     onset, offset = onset_frame * frame_seconds, offset_frame * frame_seconds
     bias = hparams.onset_bias_ms / 1000.0
     kept = ((offset - onset) * 1000 >= hparams.min_note_ms) & (offset - bias > 0)
     onset, offset = np.maximum(onset[kept] - bias, 0.0), offset[kept] - bias
-    return Notes.of(onset, offset, pitch[kept], velocity[kept])
+    return smoothed_velocities(Notes.of(onset, offset, pitch[kept], velocity[kept]), hparams.velocity_smoothing)

@@ -7,11 +7,11 @@ import numpy as np
 from polyamp import constants
 from polyamp.hparams import FullHParams, TimbreHParams
 from polyamp.notes.arrays import Notes, concatenate
+from polyamp.notes.neighbours import neighbourhoods
 
 _ROUNDS = 30
 _NEAR_SEMITONES, _NEAR_SECONDS, _NEAR_SOUND = 4.0, 4.0, 0.5  # How fast notes cease to be neighbours; see `agreed`.
 _REACH = 4 * _NEAR_SECONDS
-_ROWS = 256  # Notes at a time, for the sake of memory.
 _FLOOR = 1e-4  # Probability below which no difference is made.
 
 
@@ -69,9 +69,7 @@ def agreed(probabilities: np.ndarray, of: Notes, share: float) -> np.ndarray:
     logarithm, root = np.log(own), np.sqrt(own)
     was_heard: np.ndarray = np.any(given > 0, axis=1)
     smooth = np.empty_like(own)
-    for first in range(0, len(own), _ROWS):
-        rows = slice(first, first + _ROWS)
-        near = slice(*np.searchsorted(onset, [onset[rows][0] - _REACH, onset[rows][-1] + _REACH]))
+    for rows, near in neighbourhoods(onset, _REACH):
         weight = np.exp(-0.5 * np.square((pitch[rows, None] - pitch[near]) / _NEAR_SEMITONES))
         apart = np.abs(onset[rows, None] - onset[near])
         weight *= np.exp(-apart / _NEAR_SECONDS) * (apart < _REACH)
