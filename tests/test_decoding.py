@@ -279,6 +279,14 @@ class TestMostLikelyEnds:
         rolls = TestSwitches.rolls
         assert spans(notes.from_rolls(rolls, likely(**{off: 0.0}))) == spans(notes.from_rolls(rolls, likely(0.0, **{off: 0.0})))
 
+    @pytest.mark.parametrize("roll", ["frame", "offset"])
+    def test_what_is_no_number_is_no_evidence(self, roll):
+        rolls = column_rolls(onset=[0.9] + [0] * 7, frame=[0.9] * 4 + [0.1] * 4, offset=[0.1] * 8)
+        as_zero = {name: values.copy() for name, values in rolls.items()}
+        rolls[roll][2:] = np.nan
+        as_zero[roll][2:] = 0
+        assert spans(notes.from_rolls(rolls, likely())) == spans(notes.from_rolls(as_zero, likely()))
+
     def test_refinement_gives_back_exact_times(self):
         truth = Notes.of([3.3 / 32], [17.8 / 32], [60], [100])
         decoded = notes.from_rolls(notes.to_rolls(truth, 40, REFINED), likely(onset_mode="triangle", onset_refinement=True))

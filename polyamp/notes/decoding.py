@@ -180,7 +180,7 @@ def _likely_ends(
         sounding = _log_odds(np.asarray(frame_roll)[:, pitch]) - even
         evidence = np.concatenate([[0.0], np.cumsum(sounding)])  # Of an end in each frame, or after all of them.
         if offset_roll is not None:
-            offset = np.append(np.asarray(offset_roll)[:, pitch].astype(np.float64), 0.0)
+            offset = np.append(_without_nan(np.asarray(offset_roll)[:, pitch]), 0.0)
             evidence += hparams.predict_offset_weight * np.log(np.clip(offset, _LEAST, 1))
         best = np.maximum.reduceat(evidence, begin + 1)
         lengths = np.diff(begin, append=num_frames)
@@ -190,8 +190,13 @@ def _likely_ends(
 
 
 def _log_odds(probability: np.ndarray) -> np.ndarray:
-    clipped = np.clip(probability.astype(np.float64), _LEAST, 1 - _LEAST)
+    clipped = np.clip(_without_nan(probability), _LEAST, 1 - _LEAST)
     return np.log(clipped / (1 - clipped))
+
+
+def _without_nan(probability: np.ndarray) -> np.ndarray:
+    """The same in double precision; what is no number is no evidence of anything, and crosses no threshold either."""
+    return np.nan_to_num(probability.astype(np.float64))
 
 
 def _shift(flat: np.ndarray, index: np.ndarray, frame: np.ndarray, num_frames: int) -> np.ndarray:
