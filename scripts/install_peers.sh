@@ -20,7 +20,11 @@ for peer in "$@"; do
       $pip --no-deps basic-pitch
       $pip onnxruntime librosa mir_eval pretty_midi resampy scikit-learn "setuptools<80"
       ;;
-    transkun) $pip transkun ;; # With PyTorch, some 2 GB.
+    transkun)
+      # With PyTorch, some 5 GB. torchaudio's last version, 2.11, loads beside the PyTorch of its number only; Transkun also needs
+      # pkg_resources, which setuptools 80 takes away.
+      $pip transkun "torch==2.11.*" "torchaudio==2.11.*" "setuptools<80"
+      ;;
     *)
       echo "error: $peer is not known; there are basic_pitch and transkun." >&2
       exit 1
