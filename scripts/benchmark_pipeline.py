@@ -5,10 +5,10 @@
     python scripts/benchmark_pipeline.py --dataset=maps --input_dir=MAPS --recordings=10
 
 The first counts the examples that the input pipeline gives in 1, 2, ... processes, as workers of one training have them, each
-on a core of its own, without and with the augmentation of the settings; beside them what training steps take on all cores. The
-second times what create_tfrecords.py does with a recording, from files to records, on one core; and what Magenta's
-`process_record` and what its pipelines do before it take for the same files, where that is installed
-(scripts/install_magenta.sh). Prints a table.
+on a core of its own, without and with the augmentation of the settings; beside them what training steps take on all cores, and,
+for the published Melodic network and where PyTorch is installed, those of the same layout in PyTorch. The second times what
+create_tfrecords.py does with a recording, from files to records, on one core; and what Magenta's `process_record` and what its
+pipelines do before it take for the same files, where that is installed (scripts/install_magenta.sh). Prints a table.
 """
 
 import concurrent.futures
@@ -122,6 +122,10 @@ def _print_pipeline(examples_path: str) -> list[dict[str, Any]]:
         fed = rows[-2]["examples"]
         limit = "model" if rows[-1]["examples"] < fed else "data"
         print(f"The {limit} is the limit: the pipeline gives {fed / rows[-1]['examples']:.1f} times what training takes.")
+        if _MODEL_TYPE.value == "MELODIC" and settings.architecture == "onsets_frames":
+            in_pytorch = pytorch_rate(settings, _MODEL_STEPS.value)
+            if in_pytorch is not None:
+                show("training steps in PyTorch", 1, in_pytorch)
     return rows
 
 
@@ -200,6 +204,103 @@ def model_rate(examples_path: str, hparams: "MelodicHParams", steps: int) -> Rat
     begun = time.perf_counter()
     for _ in range(steps):
         model.train_on_batch(*batch)
+    return Rate.of(steps * hparams.batch_size / (time.perf_counter() - begun), hparams)
+
+
+def pytorch_rate(hparams: "MelodicHParams", steps: int) -> Rate | None:
+    """What training steps of Onsets and Frames in PyTorch take in, from audio on, on all cores; None without PyTorch.
+
+    The layout that is usual there: a stack of three convolutions and a dense layer for each of onsets, offsets, frames and
+    velocities, a bidirectional LSTM after the first two and after all three together; float32, its sizes those of the settings.
+    """
+    try:
+        import torch
+    except ImportError:
+        return None
+    import librosa
+    from torch import nn
+
+    from polyamp import constants
+
+    class Stack(nn.Module):
+        """Convolutions over the spectrogram, and a dense layer over what they give in each frame."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            layers: list[nn.Module] = []
+            bins, before = hparams.spec_n_bins, 1
+            for filters, pool in zip(hparams.num_filters, hparams.pool_sizes, strict=True):
+                layers += [nn.Conv2d(before, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU()]
+                if pool > 1:
+                    layers += [nn.MaxPool2d((1, pool)), nn.Dropout(hparams.conv_dropout)]
+                bins, before = bins // pool, filters
+            self.convolutions = nn.Sequential(*layers)
+            self.dense = nn.Sequential(nn.Linear(before * bins, hparams.fc_size), nn.Dropout(hparams.fc_dropout))
+
+        def forward(self, spectrogram: Any) -> Any:
+            return self.dense(self.convolutions(spectrogram[:, None]).transpose(1, 2).flatten(2))
+
+    class Recurrent(nn.Module):
+        """A bidirectional LSTM and the probabilities that it leads to."""
+
+        def __init__(self, size: int, units: int) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(size, units, batch_first=True, bidirectional=True)
+            self.answer = nn.Linear(2 * units, constants.NUM_PITCHES)
+
+        def forward(self, features: Any) -> Any:
+            return torch.sigmoid(self.answer(self.lstm(features)[0]))
+
+    class OnsetsAndFrames(nn.Module):
+        """The whole network, from audio to rolls."""
+
+        mel: Any
+
+        def __init__(self) -> None:
+            super().__init__()
+            mel = librosa.filters.mel(
+                sr=constants.SAMPLE_RATE,
+                n_fft=hparams.mel_window,
+                n_mels=hparams.spec_n_bins,
+                fmin=hparams.spec_fmin,
+                fmax=hparams.mel_fmax,
+            )
+            self.register_buffer("mel", torch.from_numpy(mel))
+            self.stacks = nn.ModuleList(Stack() for _ in range(4))
+            self.onset = Recurrent(hparams.fc_size, hparams.onset_lstm_units)
+            self.offset = Recurrent(hparams.fc_size, hparams.offset_lstm_units)
+            self.answers = nn.ModuleList(nn.Linear(hparams.fc_size, constants.NUM_PITCHES) for _ in range(2))
+            self.combined = Recurrent(3 * constants.NUM_PITCHES, hparams.combined_lstm_units)
+
+        def forward(self, audio: Any) -> Any:
+            size = hparams.mel_window
+            power = torch.stft(audio, size, hparams.hop_length, window=torch.hann_window(size), return_complex=True).abs() ** 2
+            spectrogram = torch.log(torch.clamp(self.mel @ power, min=1e-5)).transpose(1, 2)[:, : hparams.train_frames]
+            onset, offset, frame, velocity = (stack(spectrogram) for stack in self.stacks)
+            onset, offset = self.onset(onset), self.offset(offset)
+            frame = torch.sigmoid(self.answers[0](frame))
+            together = self.combined(torch.cat([onset.detach(), offset.detach(), frame], dim=-1))
+            return onset, offset, together, self.answers[1](velocity)
+
+    shape = hparams.batch_size, hparams.train_frames
+    audio = torch.randn(shape[0], shape[1] * hparams.hop_length)
+    label = (torch.rand(*shape, constants.NUM_PITCHES) < 0.05).float()
+    network = OnsetsAndFrames()
+    optimizer = torch.optim.Adam(network.parameters(), hparams.learning_rate)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        *rolls, velocity = network(audio)
+        loss = sum(nn.functional.binary_cross_entropy(roll, label) for roll in rolls)
+        loss = loss + (label * (velocity - label) ** 2).sum() / label.sum()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), hparams.clip_norm or 3.0)
+        optimizer.step()
+
+    step()
+    begun = time.perf_counter()
+    for _ in range(steps):
+        step()
     return Rate.of(steps * hparams.batch_size / (time.perf_counter() - begun), hparams)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import unittest.mock
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from polyamp import notes
 from polyamp.data import records
 from polyamp.data.example import Example
 from polyamp.errors import PolyampError
+from polyamp.hparams import MelodicHParams
 from polyamp.notes import Notes
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,16 @@ def test_what_two_processes_give_and_a_step_takes(examples, tmp_path):
         assert row["examples"] > 0 and row["audio_seconds"] == pytest.approx(row["examples"] * 0.8)
     limit = "model" if rows[2]["examples"] < rows[1]["examples"] else "data"
     assert f"The {limit} is the limit" in answer.stdout
+
+
+def test_published_network_in_pytorch_where_it_is_installed(load):
+    script, _ = load("benchmark_pipeline")
+    small = MelodicHParams(train_frames=25, batch_size=2, num_filters=(4, 4, 8, 8), fc_size=16)
+    with unittest.mock.patch.dict(sys.modules, torch=None):
+        assert script.pytorch_rate(small, 1) is None
+    pytest.importorskip("torch")
+    rate = script.pytorch_rate(small, 1)
+    assert rate.examples > 0 and rate.audio_seconds == pytest.approx(rate.examples * 0.8)
 
 
 def test_preparation_counts_the_segments_that_tfrecords_get(load, tmp_path):
