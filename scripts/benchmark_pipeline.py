@@ -200,10 +200,15 @@ def model_rate(examples_path: str, hparams: "MelodicHParams", steps: int) -> Rat
         jit_compile=hparams.jit_compile,
         **models.loss_arguments(_MODEL_TYPE.value, hparams),
     )
-    model.train_on_batch(*batch)
+    return _step_rate(lambda: model.train_on_batch(*batch), steps, hparams)
+
+
+def _step_rate(step: Callable[[], object], steps: int, hparams: "MelodicHParams") -> Rate:
+    """Of so many training steps of one batch, after a first that compiles or warms up and is not counted."""
+    step()
     begun = time.perf_counter()
     for _ in range(steps):
-        model.train_on_batch(*batch)
+        step()
     return Rate.of(steps * hparams.batch_size / (time.perf_counter() - begun), hparams)
 
 
@@ -297,11 +302,7 @@ def pytorch_rate(hparams: "MelodicHParams", steps: int) -> Rate | None:
         nn.utils.clip_grad_norm_(network.parameters(), hparams.clip_norm or 3.0)
         optimizer.step()
 
-    step()
-    begun = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return Rate.of(steps * hparams.batch_size / (time.perf_counter() - begun), hparams)
+    return _step_rate(step, steps, hparams)
 
 
 # --- Preparation beside Magenta's ----------------------------------------------------------------------------------------
