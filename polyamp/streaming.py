@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from polyamp import checkpoint, constants, state_stream
 from polyamp.errors import DataError
 from polyamp.notes import Notes, states
+from polyamp.notes.dynamics import RunningVelocities
 from polyamp.state_stream import StateFrame, StateNetwork, StateStream
 
 _SHORTEST = 1e-3  # Seconds; as `states.to_notes` has it.
@@ -53,6 +54,7 @@ class StreamingTranscriber:
         self._hparams = network.hparams
         self._stream = StateStream(network)
         self._begun = np.full(constants.NUM_PITCHES, np.nan)  # When the notes that sound began, seconds.
+        self._velocities = RunningVelocities(network.hparams.velocity_smoothing)
         self._is_finished = False
 
     @classmethod
@@ -103,7 +105,8 @@ class StreamingTranscriber:
             events += self._ends(~np.isnan(self._begun) & (frame.state != states.SUSTAIN), position)
             begins = np.flatnonzero(frame.state >= states.ONSET)
             self._begun[begins] = self._seconds(position[begins])
-            velocities = states.to_midi_velocity(frame.velocity[begins])
+            heard = self._velocities.next(frame.number / self._hparams.frames_per_second, begins, frame.velocity[begins])
+            velocities = states.to_midi_velocity(heard)
             for column, value in zip(begins.tolist(), velocities.tolist(), strict=True):
                 begun = max(float(self._begun[column]), 0.0)
                 events.append(NoteEvent(begun, column + constants.MIN_MIDI_PITCH, value))

@@ -11,6 +11,7 @@ from polyamp.audio.reading import Blocks
 from polyamp.data.note_lists import note_list
 from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
 from polyamp.notes import Notes, instruments, states
+from polyamp.notes.dynamics import running_velocities
 from polyamp.predict import predict_rolls, window_frames, windows
 from polyamp.state_stream import StateNetwork
 
@@ -86,8 +87,9 @@ def predict_states(model: Model, blocks: Iterable[np.ndarray], hparams: Autoregr
 
 def notes_of_states(rolls: Mapping[str, np.ndarray], hparams: AutoregressiveHParams) -> Notes:
     """The notes that an Autoregressive model's answers mean; `rolls` as `predict_states` gives them."""
-    rate = hparams.frames_per_second
-    return states.to_notes(rolls["state"], rolls["velocity"], rate, hparams.onset_bias_ms, rolls["timing"])
+    state, rate = rolls["state"], hparams.frames_per_second
+    velocity = running_velocities(state >= states.ONSET, rolls["velocity"], rate, hparams.velocity_smoothing)
+    return states.to_notes(state, velocity, rate, hparams.onset_bias_ms, rolls["timing"])
 
 
 def acoustic_features(model: Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> Iterator[np.ndarray]:

@@ -71,6 +71,35 @@ def test_errors_of_single_notes_shrink_and_a_crescendo_stays():
     assert np.polyfit(onset, found, 1)[0] == pytest.approx(70 / 40, rel=0.15)
 
 
+def test_running_velocities_know_what_came_before_and_with_them_only():
+    rng = np.random.default_rng(3)
+    begins = rng.uniform(size=(400, 88)) < 0.003
+    velocity = rng.uniform(0.2, 0.9, (400, 88))
+    found = dynamics.running_velocities(begins, velocity, 20.0, 0.5)
+    np.testing.assert_array_equal(found[~begins], velocity[~begins])
+    frame, pitch = np.nonzero(begins)
+    assert len(frame) > 50
+    for i in range(len(frame)):
+        weights = [
+            math.exp(-(frame[i] - frame[j]) / 20 - 0.5 * ((pitch[i] - pitch[j]) / 5) ** 2)
+            if i != j and 0 <= frame[i] - frame[j] < 160
+            else 0.0
+            for j in range(len(frame))
+        ]
+        own = velocity[frame[i], pitch[i]]
+        mean = np.dot(weights, velocity[frame, pitch]) / max(sum(weights), 1e-9)
+        expected = own + 0.5 * (mean - own) if sum(weights) > 1e-3 else own
+        assert found[frame[i], pitch[i]] == pytest.approx(expected)
+
+
+def test_running_velocities_forget_what_is_out_of_reach():
+    running = dynamics.RunningVelocities(0.5)
+    for second in range(1000):
+        running.next(float(second), np.arange(3), np.full(3, 0.5))
+    assert len(running._heard) <= 24
+    assert running.next(1000.0, np.array([], int), np.array([])).tolist() == []
+
+
 @pytest.mark.parametrize("share, expected", [(0.0, [64, 127]), (0.5, [96, 96])])
 def test_the_decoder_applies_it(share, expected):
     rolls = {name: np.zeros((20, 88), np.float32) for name in ("onset", "offset", "frame", "velocity")}

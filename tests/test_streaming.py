@@ -15,13 +15,13 @@ from polyamp.notes import states
 SMALL = {"model_complexity": 3, "fc_size": 24, "recurrent_units": 16}
 VARIANTS = {
     "compact": ("autoregressive_compact", {}),
-    "low latency": ("autoregressive_low_latency", {"recurrent_units": 16}),
+    "low latency": ("autoregressive_low_latency", {"recurrent_units": 16, "velocity_smoothing": 0.5}),
     "published": ("autoregressive", SMALL),
     "published shifted": (
         "autoregressive",
         SMALL | {"acoustic_kernels": [3, 1, 5], "label_shift": 2, "window": 1024, "hop": 256},
     ),
-    "odd hop": ("autoregressive_tiny", {"hop_length": 300, "spec_windows": [2000, 900]}),
+    "odd hop": ("autoregressive_tiny", {"hop_length": 300, "spec_windows": [2000, 900], "velocity_smoothing": 0.5}),
     "hop above the window": ("autoregressive", SMALL | {"window": 512, "hop": 700}),
 }
 

@@ -13,6 +13,12 @@ _REACH = 8 * _NEAR_SECONDS
 _LEAST_WEIGHT = 1e-3  # Of all neighbours together; with less a note has none.
 
 
+def _nearness(seconds: np.ndarray, semitones: np.ndarray) -> np.ndarray:
+    """How much notes that far from each other say about each other's velocity."""
+    weight = np.exp(-np.abs(seconds) / _NEAR_SECONDS - 0.5 * np.square(semitones / _NEAR_SEMITONES))
+    return weight * (np.abs(seconds) < _REACH)
+
+
 def smoothed_velocities(notes: Notes, share: float) -> Notes:
     """The notes with velocities nearer to those around them.
 
@@ -33,9 +39,7 @@ def smoothed_velocities(notes: Notes, share: float) -> Notes:
     pitch = notes.pitch.astype(np.float64)
     smooth = heard.copy()
     for rows, near in neighbourhoods(notes.onset, _REACH):
-        apart = np.abs(notes.onset[rows, None] - notes.onset[near])
-        weight = np.exp(-apart / _NEAR_SECONDS - 0.5 * np.square((pitch[rows, None] - pitch[near]) / _NEAR_SEMITONES))
-        weight *= apart < _REACH
+        weight = _nearness(notes.onset[rows, None] - notes.onset[near], pitch[rows, None] - pitch[near])
         index = np.arange(len(weight))
         weight[index, index + rows.start - near.start] = 0.0  # Itself.
         total = weight.sum(axis=1)
@@ -43,3 +47,57 @@ def smoothed_velocities(notes: Notes, share: float) -> Notes:
         smooth[rows] += share * np.where(total > _LEAST_WEIGHT, mean - heard[rows], 0.0)
     velocity = np.clip(np.rint(smooth), 1, constants.MAX_MIDI_VELOCITY).astype(notes.velocity.dtype)
     return dataclasses.replace(notes, velocity=velocity)
+
+
+class RunningVelocities:
+    """The same for notes as they come, of which each only knows those that began before or with it.
+
+    Args:
+        share: As of `smoothed_velocities`.
+    """
+
+    def __init__(self, share: float):
+        self._share = share
+        self._seconds, self._pitch, self._heard = np.zeros((3, 0))  # Of the notes within reach.
+
+    def next(self, seconds: float, pitch: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """Velocities of the notes that begin at one time, which never goes back, in any unit; in memory that does not grow.
+
+        Args:
+            seconds: The time.
+            pitch: `[notes]`, in semitones.
+            velocity: As heard, `[notes]`.
+
+        Returns:
+            `[notes]`. A note without any other near stays as it is.
+        """
+        if not self._share or not len(pitch):
+            return velocity
+        near = seconds - self._seconds < _REACH
+        self._seconds = np.append(self._seconds[near], np.full(len(pitch), seconds))
+        self._pitch = np.append(self._pitch[near], pitch)
+        self._heard = np.append(self._heard[near], velocity)
+        weight = _nearness(seconds - self._seconds, np.subtract.outer(pitch, self._pitch))
+        np.fill_diagonal(weight[:, -len(pitch) :], 0.0)  # Themselves.
+        total = weight.sum(axis=1)
+        mean = weight @ self._heard / np.maximum(total, _LEAST_WEIGHT)
+        return velocity + self._share * np.where(total > _LEAST_WEIGHT, mean - velocity, 0.0)
+
+
+def running_velocities(begins: np.ndarray, velocity: np.ndarray, frames_per_second: float, share: float) -> np.ndarray:
+    """A velocity roll smoothed as `RunningVelocities` does.
+
+    Args:
+        begins: Where notes begin, bool `[time, pitch]`.
+        velocity: `[time, pitch]`, read there.
+        frames_per_second: Of the rolls.
+        share: As of `smoothed_velocities`.
+
+    Returns:
+        `[time, pitch]`, as `velocity` where no note begins.
+    """
+    running, smooth = RunningVelocities(share), np.array(velocity)
+    for frame in np.flatnonzero(begins.any(axis=1)):
+        pitch = np.flatnonzero(begins[frame])
+        smooth[frame, pitch] = running.next(frame / frames_per_second, pitch, velocity[frame, pitch])
+    return smooth
