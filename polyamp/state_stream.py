@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyamp import checkpoint
+from polyamp import checkpoint, constants
 from polyamp.errors import CheckpointError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams
 from polyamp.live_layers import RecurrenceStep, Weights, acoustic_step, spectrum_step
@@ -26,13 +26,21 @@ class StateNetwork:
     def predict(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """What the model answers for a whole recording; see `polyamp.transcribe.predict_states`."""
         stream = StateStream(self)
-        frames = [frame for block in blocks for frame in stream.push(block)]
-        frames += stream.finish()
-        return {
-            "state": np.array([frame.state for frame in frames], np.int32),
-            "velocity": np.array([frame.velocity for frame in frames], np.float32),
-            "timing": np.array([frame.timing for frame in frames], np.float32),
-        }
+        parts = [_rolls(stream.push(block)) for block in blocks]
+        parts.append(_rolls(stream.finish()))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _rolls(frames: Iterable["StateFrame"]) -> dict[str, np.ndarray]:
+    """Frames, which may be none, as rolls `[time, 88]`."""
+    found = list(frames)
+    rolls = {"state": np.zeros((len(found), constants.NUM_PITCHES), np.int32)}
+    for name in ("velocity", "timing"):
+        rolls[name] = np.zeros(rolls["state"].shape, np.float32)
+    for row, frame in enumerate(found):
+        for name, roll in rolls.items():
+            roll[row] = getattr(frame, name)
+    return rolls
 
 
 def of_model(model: "keras.Model", hparams: AutoregressiveHParams) -> StateNetwork:

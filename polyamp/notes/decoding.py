@@ -1,4 +1,4 @@
-"""From rolls of probabilities to notes: the onsets-and-frames decoder, vectorised over all frames and pitches."""
+"""From rolls of probabilities to notes: the onsets-and-frames decoder, vectorised over frames and pitches."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,7 @@ from polyamp.notes.dynamics import smoothed_velocities
 # Silent frames after each pitch where all pitches lie one after another in a flat array: neighbours up to so many frames away
 # can be compared without mixing pitches. Also the radius in which an onset must be the highest.
 _GAP = 2
+_GROUP = 11  # Pitches that are decoded at once; of all together the intermediate results would take more memory than the rolls.
 _LEAST = 1e-4  # Probabilities count as at least that far from certain, so that no single one decides.
 _MAX_SHIFT = 0.49  # Frames by which refinement may move an event: below a half, so that no note loses its whole length.
 
@@ -48,9 +49,21 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
         HParamsError: Onset and frame inputs are both switched off.
         ValueError: The rolls are not of one shape `[time, 88]`.
     """
-    num_frames = _check(rolls)
+    _check(rolls)
     if not hparams.predict_onset_threshold and not hparams.predict_frame_threshold:
         raise HParamsError("predict_onset_threshold and predict_frame_threshold are both 0 (off); decoding needs one of them.")
+    groups = []
+    for first in range(0, constants.NUM_PITCHES, _GROUP):
+        group = {name: np.asarray(rolls[name])[:, first : first + _GROUP] for name in constants.ROLLS}
+        onset_frame, offset_frame, pitch_index, velocity = _decode(group, hparams)
+        groups.append((onset_frame, offset_frame, pitch_index + first + constants.MIN_MIDI_PITCH, velocity))
+    onset_frame, offset_frame, pitch, velocity = (np.concatenate(column) for column in zip(*groups, strict=True))
+    return _notes(onset_frame, offset_frame, pitch, velocity, hparams)
+
+
+def _decode(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of rolls `[time, pitches]` each note's first frame, that after its last, both refined, its column and MIDI velocity."""
+    num_frames = len(rolls["frame"])
     onset, offset = _flatten(rolls["onset"]), _flatten(rolls["offset"])
     starts = _events(onset, hparams.predict_onset_threshold, hparams.onset_peak_picking)
     stops = _events(offset, hparams.predict_offset_threshold, hparams.onset_peak_picking)
@@ -75,16 +88,15 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
             offset_frame = offset_frame + _shift(offset, end, offset_frame, num_frames) * stops[end]
         restarted = np.flatnonzero(end[:-1] == start[1:])
         offset_frame[restarted] = onset_frame[restarted + 1]
-    return _notes(onset_frame, offset_frame, pitch_index + constants.MIN_MIDI_PITCH, velocity, hparams)
+    return onset_frame, offset_frame, pitch_index, velocity
 
 
-def _check(rolls: Mapping[str, np.ndarray]) -> int:
-    """The number of frames of the rolls, if they fit together."""
+def _check(rolls: Mapping[str, np.ndarray]) -> None:
+    """Raises `ValueError` where rolls do not fit together."""
     shapes = {name: np.shape(rolls[name]) for name in constants.ROLLS}
     num_frames = shapes["onset"][0] if shapes["onset"] else 0
     if any(shape != (num_frames, constants.NUM_PITCHES) for shape in shapes.values()):
         raise ValueError(f"rolls must all be [time, {constants.NUM_PITCHES}]; got {shapes}.")
-    return num_frames
 
 
 def _flatten(roll: np.ndarray) -> np.ndarray:

@@ -96,6 +96,8 @@ def running_velocities(begins: np.ndarray, velocity: np.ndarray, frames_per_seco
     Returns:
         `[time, pitch]`, as `velocity` where no note begins.
     """
+    if not share:
+        return velocity
     running, smooth = RunningVelocities(share), np.array(velocity)
     for frame in np.flatnonzero(begins.any(axis=1)):
         pitch = np.flatnonzero(begins[frame])

@@ -110,18 +110,14 @@ def to_notes(
     Returns:
         Notes sorted by onset; those of one pitch never overlap.
     """
-    num_frames = len(states)
-    padded = np.pad(np.asarray(states).T, [(0, 0), (0, 1)], constant_values=OFF)
-    flat = padded.ravel()  # Pitch after pitch, each followed by silence.
-    start = np.flatnonzero(flat >= ONSET)
-    not_sustain = np.flatnonzero(flat != SUSTAIN)
-    end = not_sustain[np.searchsorted(not_sustain, start, "right")] if len(start) else start
-    column, onset_frame = np.divmod(start, num_frames + 1)
-    offset_frame = onset_frame + end - start
+    spans = [_spans(column) for column in np.asarray(states).T]  # Pitch by pitch: all at once would take much memory.
+    onset_frame, offset_frame = (np.concatenate(frames) for frames in zip(*spans, strict=True))
+    column = np.repeat(np.arange(len(spans)), [len(start) for start, _ in spans])
     begin, finish = onset_frame.astype(np.float64), offset_frame.astype(np.float64)
     if timing is not None:
-        within = np.pad(np.asarray(timing, np.float64), [(0, 1), (0, 0)])  # Notes that outlast the clip end with it.
-        begin, finish = begin + within[onset_frame, column], finish + within[offset_frame, column]
+        inside = offset_frame < len(timing)  # Notes that outlast the clip end with it.
+        begin += timing[onset_frame, column]
+        finish[inside] += timing[offset_frame[inside], column[inside]]
     bias = onset_bias_ms / 1000.0
     onset = begin / frames_per_second - bias
     offset = np.maximum(finish / frames_per_second - bias, onset + 1e-3)
@@ -129,6 +125,13 @@ def to_notes(
     midi_velocity = to_midi_velocity(np.asarray(velocity)[onset_frame, column])
     columns = (np.maximum(onset, 0.0), offset, column + constants.MIN_MIDI_PITCH, midi_velocity)
     return Notes.of(*(values[kept] for values in columns))
+
+
+def _spans(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of one pitch's states `[time]` each note's first frame, and that after its last."""
+    start = np.flatnonzero(states >= ONSET)
+    not_sustain = np.append(np.flatnonzero(states != SUSTAIN), len(states))
+    return start, not_sustain[np.searchsorted(not_sustain, start, "right")]
 
 
 def to_midi_velocity(velocity: np.ndarray) -> np.ndarray:
