@@ -112,6 +112,7 @@ class MelodicHParams:
     augment_probability: float = probability(0.0)  # Share of the training crops disturbed; above 0 all crops change level.
     augment_pitch_semitones: float = field(0.1, 0.0, 12.0)  # Detuning of audio, at most; labels stay.
     augment_transpose_semitones: int = field(0, 0, 12)  # Transposition of audio features and labels, at most.
+    augment_mix_probability: float = probability(0.0)  # Share of the training crops to which another crop is added.
     augment_contrast: float = field(100.0, 0.0, 100.0)
     augment_eq_db: float = field(10.0, 0.0, 30.0)
     augment_reverb: float = field(70.0, 0.0, 100.0)

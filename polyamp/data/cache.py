@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 
 from polyamp import constants, notes
-from polyamp.audio import augmentation, spectral_augmentation
+from polyamp.audio import augmentation, log_frequency, spectral_augmentation
 from polyamp.data.example import Example
 from polyamp.errors import DataError, HParamsError, PolyampError
 from polyamp.hparams import MelodicHParams
@@ -144,19 +144,29 @@ def batches(cache: SpectrumCache, hparams: MelodicHParams, seed: int, first_step
 
 
 def random_crops(cache: SpectrumCache, hparams: MelodicHParams, rng: np.random.Generator) -> "list[Crop]":
-    """The crops of a batch, augmented as the settings say."""
+    """The crops of a batch, augmented and mixed as the settings say."""
     lengths = np.diff(cache.first_frame)
-    chosen = rng.choice(len(cache), hparams.batch_size, p=lengths / lengths.sum())
-    return [_crop(cache, hparams, example, rng) for example in chosen]
+
+    def crops(number: int) -> "list[Crop]":
+        chosen = rng.choice(len(cache), number, p=lengths / lengths.sum())
+        return [_crop(cache, hparams, example, rng) for example in chosen]
+
+    alone = crops(hparams.batch_size)
+    if not hparams.augment_mix_probability:
+        return alone
+    is_mixed = rng.random(len(alone)) < hparams.augment_mix_probability
+    others = iter(crops(int(is_mixed.sum())))
+    return [crop.mixed(next(others)) if mixed else crop for crop, mixed in zip(alone, is_mixed, strict=True)]
 
 
 def check_augmentation(hparams: MelodicHParams) -> None:
     """Raises `HParamsError` if these settings augment spectrograms that `spectral_augmentation` does not know."""
-    if hparams.augment_probability and hparams.spec_type != "log_frequency":
-        raise HParamsError(
-            f"augment_probability: cached spectrograms of spec_type {hparams.spec_type!r} cannot be augmented; set it to 0, or "
-            "leave out --cache_dir."
-        )
+    for name in ("augment_probability", "augment_mix_probability"):
+        if getattr(hparams, name) and hparams.spec_type != "log_frequency":
+            raise HParamsError(
+                f"{name}: cached spectrograms of spec_type {hparams.spec_type!r} cannot be augmented; set it to 0, or leave "
+                "out --cache_dir."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +184,15 @@ class Crop:
     notes: Notes
     length: int
     total_time: float
+
+    def mixed(self, other: "Crop") -> "Crop":
+        """Both at once, up to where the shorter one ends; powers add up, as those of unrelated sounds do."""
+        length = min(self.length, other.length)
+        power = log_frequency.expand(self.spectrum[:length]) + log_frequency.expand(other.spectrum[:length])
+        spectrum = np.zeros_like(self.spectrum)
+        spectrum[:length] = log_frequency.compress(power)
+        both = notes.concatenate([self.notes, other.notes])
+        return Crop(spectrum, both, length, min(self.total_time, other.total_time))
 
     def labelled(self, hparams: MelodicHParams) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Targets and sample weights, as `polyamp.data.pipeline` gives them, each `[train_frames, 88]` float32."""

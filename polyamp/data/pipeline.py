@@ -44,7 +44,7 @@ def training_dataset(examples_path: str, hparams: MelodicHParams, seed: int) -> 
 
     Raises:
         DataError: A file is missing, or no file has a readable record.
-        HParamsError: Transposition is asked for, which only cached spectrograms can have.
+        HParamsError: Transposition or mixing is asked for, which only cached spectrograms can have.
     """
     crops = training_crops(examples_path, hparams, seed)
     labelled = crops.map(lambda number, crop: _labelled(crop, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
@@ -59,6 +59,8 @@ def training_crops(examples_path: str, hparams: MelodicHParams, seed: int) -> tf
     """
     if hparams.augment_probability and hparams.augment_transpose_semitones:
         raise HParamsError("augment_transpose_semitones: audio is not transposed; set it to 0, or give --cache_dir.")
+    if hparams.augment_mix_probability:
+        raise HParamsError("augment_mix_probability: only cached spectrograms are mixed; set it to 0, or give --cache_dir.")
     paths = records.expand_paths(examples_path)
     if next(records.read(paths, on_error="skip"), None) is None:
         raise DataError(f"{examples_path}: no readable example in these files; make them with scripts/create_tfrecords.py.")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from polyamp import hparams, notes
+from polyamp.audio import log_frequency
 from polyamp.data import cache
 from polyamp.data.example import Example
 from polyamp.errors import DataError, HParamsError, PolyampError
@@ -155,6 +156,33 @@ def test_velocities_follow_the_level_where_they_shall(two):
     unchanged, moved = velocities(), velocities(augment_velocity_per_db=10.0)
     assert len(moved) > len(unchanged)  # Each crop has a level of its own.
     assert 1 < max(abs(velocity - min(unchanged, key=lambda known: abs(known - velocity))) for velocity in moved) <= 20
+
+
+def test_a_mixed_crop_is_what_both_sound_like_together(tmp_path):
+    seconds = np.arange(40 * HOP) / 16_000
+    hertz = {pitch: 440 * 2 ** ((pitch - 69) / 12) for pitch in (50, 75)}
+    tones = {pitch: (0.1 * np.sin(2 * np.pi * of * seconds)).astype(np.float32) for pitch, of in hertz.items()}
+    of_tone = [
+        Example(str(pitch), audio, Notes.of([0.0], [seconds[-1]], [pitch], [80]), (80, 80)) for pitch, audio in tones.items()
+    ]
+    spectra = cache.build(tmp_path / "c", of_tone, lambda audio: log_frequency.spectrogram(audio, HOP))
+    wanted = settings(batch_size=24, augment_mix_probability=1.0)
+    spectrum, labels, weights = cache.batch(spectra, wanted, 3, 0)
+    together = log_frequency.spectrogram(sum(tones.values()), HOP)[20]
+    sounding = [tuple(np.flatnonzero(labels["frame"][clip].any(axis=0)) + 21) for clip in range(24)]
+    assert set(sounding) == {(50,), (75,), (50, 75)}  # A crop may meet one of its own recording.
+    for clip in np.flatnonzero([len(pitches) == 2 for pitches in sounding]):
+        inside = slice(4, 16) if labels["onset"][clip].any() else slice(0, 16)
+        loud = together > 0.5
+        np.testing.assert_allclose(spectrum[clip, inside][:, loud].mean(axis=0), together[loud], atol=0.01)
+    assert weights["frame"].all()
+
+
+def test_some_crops_are_mixed_and_the_others_stay(two):
+    alone = cache.batch(two, settings(batch_size=40), 3, 0)[0]
+    some = cache.batch(two, settings(batch_size=40, augment_mix_probability=0.4), 3, 0)[0]
+    share = (alone != some).any(axis=(1, 2)).mean()
+    assert 0.2 < share < 0.6
 
 
 def test_labels_equal_those_of_the_whole_recording(two):

@@ -161,11 +161,13 @@ def test_velocities_follow_the_level_of_the_audio(tmp_path: Path, make_example: 
             np.testing.assert_allclose(after, np.clip(np.rint(before + 4 * gain_db), 1, 127), atol=1e-3)
 
 
-def test_transposition_of_audio_is_refused_rather_than_left_out(tmp_path: Path, make_example: MakeExample):
+def test_transposition_and_mixing_of_audio_are_refused_rather_than_left_out(tmp_path: Path, make_example: MakeExample):
     path = _write(tmp_path, [make_example(0)])
     transposed = MelodicHParams(augment_probability=0.5, augment_transpose_semitones=2)
     with pytest.raises(HParamsError, match="augment_transpose_semitones"):
         pipeline.training_dataset(path, transposed, 1)
+    with pytest.raises(HParamsError, match="augment_mix_probability"):
+        pipeline.training_dataset(path, MelodicHParams(augment_mix_probability=0.5), 1)
 
 
 def test_whole_examples_have_the_notes_that_begin_in_them(tmp_path: Path, make_example: MakeExample):
