@@ -73,6 +73,32 @@ def _prepare_folder(directory: Path, hparams: MelodicHParams, writes: bool) -> N
     write_text(settings, hparams_lib.to_json(hparams))
 
 
+def _freeze(model: keras.Model, beginnings: str) -> None:
+    """Leaves only those layers to learn whose names begin with one of some, comma-separated; all of them if there are none.
+
+    Batch normalisation that does not learn keeps its means and variances, too.
+    """
+    if not beginnings:
+        return
+    wanted = tuple(beginning.strip() for beginning in beginnings.split(","))
+    layers = [layer for layer in _layers(model) if layer.weights]
+    for beginning in wanted:
+        if not beginning or not any(layer.name.startswith(beginning) for layer in layers):
+            names = ", ".join(layer.name for layer in layers)
+            raise HParamsError(f"train_layers: no layer's name begins with {beginning!r}; there are {names}.")
+    for layer in layers:
+        layer.trainable = layer.name.startswith(wanted)
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model and of the models in it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
 def _start(
     directory: Path, load_id: str, load_full: bool, model: keras.Model, optimizer: keras.optimizers.Optimizer, seed: int
 ) -> callbacks.Progress:
@@ -233,6 +259,7 @@ def train(
             model = models.build(model_type, hparams)
             trained = model.get_layer("network") if cache_dir else model
             devices.prepare(trained)
+            _freeze(trained, hparams.train_layers)
             optimizer = make_optimizer(hparams, num_steps)
             learned = models.loss_arguments(model_type, hparams)
             if "loss" in learned:

@@ -124,6 +124,19 @@ def test_load_id_starts_from_other_weights_and_empty_from_random(run):
     assert_same_weights(first, fresh, same=False)
 
 
+def test_only_the_named_layers_learn(run):
+    first = weights_of(run())
+    second = weights_of(run(model_id="b", load_id="a", hparams={"train_layers": "block2, heads"}))
+    changed = {name for name in first if (first[name] != second[name]).any()}
+    assert {name.split("/")[-2] for name in changed} == {"block2_conv", "block2_norm", "heads"}
+    assert any("moving" in name for name in changed)
+
+
+def test_layers_that_are_not_there_cannot_learn(run):
+    with pytest.raises(HParamsError, match="begins with 'head5'; there are .*heads"):
+        run(hparams={"train_layers": "heads,head5"})
+
+
 def test_other_dimensions_are_refused_before_anything_is_overwritten(run):
     path = run()
     with pytest.raises(HParamsError, match="channels"):
