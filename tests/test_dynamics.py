@@ -100,6 +100,12 @@ def test_running_velocities_forget_what_is_out_of_reach():
     assert running.next(1000.0, np.array([], int), np.array([])).tolist() == []
 
 
+def test_what_is_no_number_does_not_stay():
+    running = dynamics.RunningVelocities(0.5)
+    running.next(0.0, np.array([40]), np.array([np.nan]))
+    assert np.isfinite(running.next(0.1, np.array([41]), np.array([0.5]))).all()
+
+
 @pytest.mark.parametrize("share, expected", [(0.0, [64, 127]), (0.5, [96, 96])])
 def test_the_decoder_applies_it(share, expected):
     rolls = {name: np.zeros((20, 88), np.float32) for name in ("onset", "offset", "frame", "velocity")}

@@ -73,6 +73,7 @@ class RunningVelocities:
         """
         if not self._share or not len(pitch):
             return velocity
+        velocity = np.nan_to_num(velocity)  # What is no number would stay with all notes to come.
         near = seconds - self._seconds < _REACH
         self._seconds = np.append(self._seconds[near], np.full(len(pitch), seconds))
         self._pitch = np.append(self._pitch[near], pitch)
