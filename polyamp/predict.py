@@ -81,14 +81,17 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
     model.jit_compile = hparams.jit_compile  # Keras' own choice, XLA, compiles longer than most recordings take.
     hop = hparams.hop_length
     core, margin = window_frames(hparams)
-    parts: dict[str, list[np.ndarray]] = {}
+    rolls: dict[str, np.ndarray] = {}
     for window, kept in windows(blocks, core, margin, hop):
         for name, roll in model.predict_on_batch(window[np.newaxis]).items():
             if roll.shape[1] != 1 + len(window) // hop:
                 raise ValueError(f"{name}: {roll.shape[1]} frames for {len(window)} samples, not 1 + samples // {hop}.")
-            # A copy, so that the margins are not kept in memory.
-            parts.setdefault(name, []).append(np.array(roll[0, margin : margin + kept], np.float32))
-    return {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+            new = roll[0, margin : margin + kept]
+            whole = rolls.setdefault(name, np.empty((0, *new.shape[1:]), np.float32))
+            done = len(whole)
+            whole.resize((done + kept, *new.shape[1:]), refcheck=False)  # In place; joined at the end all would be there twice.
+            whole[done:] = new
+    return rolls
 
 
 def window_frames(hparams: MelodicHParams) -> tuple[int, int]:
