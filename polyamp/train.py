@@ -18,6 +18,8 @@ from polyamp.data import cache, note_batches, pipeline, records, state_batches
 from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
 
+_BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # As Linux names them, on x86 and on ARM.
+
 
 def make_optimizer(hparams: MelodicHParams, num_steps: int) -> keras.optimizers.Optimizer:
     """The optimizer with its learning rate schedule; `one_cycle` ends at `num_steps`."""
@@ -53,6 +55,16 @@ def _precision(policy: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _warn_of_emulation(precision: str, cpu_info: Path = Path("/proc/cpuinfo")) -> None:
+    """Warns where bfloat16 is asked for and only a processor that cannot compute with it is there; where Linux tells."""
+    if precision != "mixed_bfloat16" or not cpu_info.is_file() or keras.distribution.list_devices("gpu"):
+        return
+    if not _BFLOAT16_INSTRUCTIONS & set(cpu_info.read_text(encoding="utf-8").split()):
+        logging.warning(
+            'This processor has no bfloat16 instructions: "mixed_bfloat16" may take several times as long as "float32".'
+        )
 
 
 def _prepare_folder(directory: Path, hparams: MelodicHParams, writes: bool) -> None:
@@ -255,6 +267,7 @@ def train(
     with distribution.opened(strategy) as devices:
         devices.check(hparams)
         keras.utils.set_random_seed(seed)
+        _warn_of_emulation(hparams.precision)
         with _precision(hparams.precision), devices.scope():
             model = models.build(model_type, hparams)
             trained = model.get_layer("network") if cache_dir else model

@@ -124,6 +124,26 @@ def test_load_id_starts_from_other_weights_and_empty_from_random(run):
     assert_same_weights(first, fresh, same=False)
 
 
+@pytest.mark.parametrize(
+    "precision, flags, warns",
+    [
+        ("mixed_bfloat16", "flags : fpu avx2 avx512f", True),
+        ("mixed_bfloat16", "flags : fpu avx2 avx512_bf16", False),
+        ("mixed_bfloat16", "Features : fp asimd bf16", False),
+        ("float32", "flags : fpu avx2", False),
+    ],
+)
+def test_bfloat16_on_a_processor_without_it_is_warned_of(tmp_path, monkeypatch, precision, flags, warns):
+    said = []
+    monkeypatch.setattr(train.logging, "warning", lambda message, *args: said.append(message % args))
+    monkeypatch.setattr(train.keras.distribution, "list_devices", lambda kind: [])
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
+    train._warn_of_emulation(precision, tmp_path / "cpuinfo")
+    assert bool(said) is warns
+    train._warn_of_emulation(precision, tmp_path / "of another system")
+    assert len(said) == warns
+
+
 def test_only_the_named_layers_learn(run):
     first = weights_of(run())
     second = weights_of(run(model_id="b", load_id="a", hparams={"train_layers": "block2, heads"}))
