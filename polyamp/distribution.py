@@ -9,7 +9,7 @@ import contextlib
 import functools
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -67,6 +67,9 @@ class Distribution:
         """Whether any process says so. All call it together, and go on when all have."""
         return flag
 
+    def leave(self, is_done: Callable[[], bool]) -> None:
+        """Waits for all processes at the end. That some have left already is an error only if `is_done` denies."""
+
     def require_same(self, step: int, settings: str) -> None:
         """`PolyampError` in all processes unless all start from the same; all call it together."""
 
@@ -119,6 +122,13 @@ class _Replicated(Distribution):
 
     def any(self, flag: bool) -> bool:
         return self._sum(int(flag)) > 0
+
+    def leave(self, is_done: Callable[[], bool]) -> None:
+        try:
+            self.any(False)
+        except _LOST:  # The last sum may reach one process, which then ends, before the others have it.
+            if not is_done():
+                raise
 
     def require_same(self, step: int, settings: str) -> None:
         number = zlib.crc32(f"{step} {settings}".encode())

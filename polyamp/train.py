@@ -301,5 +301,6 @@ def train(
                 callbacks=[callbacks.StepCounter(progress, num_steps, devices), saver],
                 verbose=1 if sys.stdout.isatty() else 2,  # A progress bar on a terminal, a line per interval in a log.
             )
-        devices.any(False)  # Waits for the chief's last checkpoint.
+        # Waits for the chief's last checkpoint.
+        devices.leave(checkpoint.step_path(directory, progress.step).is_file)
         return checkpoint.numbered(directory)[-1]

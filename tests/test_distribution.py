@@ -186,6 +186,18 @@ def test_two_workers_learn_what_one_with_twice_the_batch_does_and_one_of_them_wr
     assert json.loads((directory / "hparams.json").read_text())["batch_size"] == 2
 
 
+def test_a_worker_that_left_first_is_missed_only_if_something_is_left_to_do(monkeypatch):
+    devices = distribution._Replicated(distribution.tf.distribute.get_strategy(), workers=2)
+
+    def gone(self, number):
+        raise distribution.tf.errors.UnavailableError(None, None, "socket closed")
+
+    monkeypatch.setattr(distribution._Replicated, "_sum", gone)
+    devices.leave(lambda: True)
+    with pytest.raises(distribution.tf.errors.UnavailableError):
+        devices.leave(lambda: False)
+
+
 @pytest.mark.slow
 def test_a_lost_worker_ends_the_others_and_all_go_on_when_they_are_started_again(folder):
     directory = checkpoint.folder(folder / "models", "MELODIC", "killed")
