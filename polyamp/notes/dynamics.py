@@ -19,6 +19,13 @@ def _nearness(seconds: np.ndarray, semitones: np.ndarray) -> np.ndarray:
     return weight * (np.abs(seconds) < _REACH)
 
 
+def _drawn(velocity: np.ndarray, weight: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
+    """Velocities `[notes]` drawn by `share` to the mean of others, of which each counts by its `weight`, `[notes, others]`."""
+    total = weight.sum(axis=1)
+    mean = weight @ others / np.maximum(total, _LEAST_WEIGHT)
+    return velocity + share * np.where(total > _LEAST_WEIGHT, mean - velocity, 0.0)
+
+
 def smoothed_velocities(notes: Notes, share: float) -> Notes:
     """The notes with velocities nearer to those around them.
 
@@ -37,20 +44,18 @@ def smoothed_velocities(notes: Notes, share: float) -> Notes:
         return notes
     heard = notes.velocity.astype(np.float64)
     pitch = notes.pitch.astype(np.float64)
-    smooth = heard.copy()
+    smooth = np.empty_like(heard)
     for rows, near in neighbourhoods(notes.onset, _REACH):
         weight = _nearness(notes.onset[rows, None] - notes.onset[near], pitch[rows, None] - pitch[near])
         index = np.arange(len(weight))
         weight[index, index + rows.start - near.start] = 0.0  # Itself.
-        total = weight.sum(axis=1)
-        mean = weight @ heard[near] / np.maximum(total, _LEAST_WEIGHT)
-        smooth[rows] += share * np.where(total > _LEAST_WEIGHT, mean - heard[rows], 0.0)
+        smooth[rows] = _drawn(heard[rows], weight, heard[near], share)
     velocity = np.clip(np.rint(smooth), 1, constants.MAX_MIDI_VELOCITY).astype(notes.velocity.dtype)
     return dataclasses.replace(notes, velocity=velocity)
 
 
 class RunningVelocities:
-    """The same for notes as they come, of which each only knows those that began before or with it.
+    """`smoothed_velocities` for notes as they come, of which each only knows those that began before or with it.
 
     Args:
         share: As of `smoothed_velocities`.
@@ -80,9 +85,7 @@ class RunningVelocities:
         self._heard = np.append(self._heard[near], velocity)
         weight = _nearness(seconds - self._seconds, np.subtract.outer(pitch, self._pitch))
         np.fill_diagonal(weight[:, -len(pitch) :], 0.0)  # Themselves.
-        total = weight.sum(axis=1)
-        mean = weight @ self._heard / np.maximum(total, _LEAST_WEIGHT)
-        return velocity + self._share * np.where(total > _LEAST_WEIGHT, mean - velocity, 0.0)
+        return _drawn(velocity, weight, self._heard, self._share)
 
 
 def running_velocities(begins: np.ndarray, velocity: np.ndarray, frames_per_second: float, share: float) -> np.ndarray:
