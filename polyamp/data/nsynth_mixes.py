@@ -13,7 +13,7 @@ import tensorflow as tf
 from polyamp import constants
 from polyamp.data import nsynth, pipeline, prepared, records
 from polyamp.data.example import Example
-from polyamp.errors import DataError
+from polyamp.errors import DataError, HParamsError
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import Notes
 
@@ -33,7 +33,10 @@ def crops(examples_path: str, hparams: TimbreHParams, seed: int) -> tf.data.Data
 
     Raises:
         DataError: A file or data set is missing.
+        HParamsError: Mixing of whole crops is asked for, which only cached spectrograms can have.
     """
+    if hparams.augment_mix_probability:
+        raise HParamsError("augment_mix_probability: mixes of single notes are not mixed again; set it to 0.")
     notes = [_notes(part) for part in examples_path.split(",")]
     number = hparams.timbre_training_max_instruments
     mixed = tf.data.Dataset.sample_from_datasets([part.repeat().shuffle(_SHUFFLE_BUFFER, seed) for part in notes], seed=seed)

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 from polyamp import constants, hparams
 from polyamp.data import nsynth_mixes
-from polyamp.errors import DataError
+from polyamp.errors import DataError, HParamsError
 
 PITCHES = (45, 57, 69)
 
@@ -64,3 +64,8 @@ def test_what_tensorflow_datasets_lacks_is_one_line(prepared, name):
     with pytest.raises(DataError, match=f"{name}: .*prepare it with `tfds build`") as caught:
         nsynth_mixes.crops(name, hparams.resolve("TIMBRE", "tiny", {}), seed=0)
     assert "\n" not in str(caught.value)
+
+
+def test_mixing_of_mixes_is_refused_rather_than_left_out(tmp_path):
+    with pytest.raises(HParamsError, match="augment_mix_probability"):
+        nsynth_mixes.crops(str(tmp_path / "notes"), hparams.TimbreHParams(augment_mix_probability=0.5), 1)
