@@ -67,6 +67,17 @@ def _warn_of_emulation(precision: str, cpu_info: Path = Path("/proc/cpuinfo")) -
         )
 
 
+def _check_data(model_type: str, examples_path: str, nsynth_examples_path: str | None, dataset_type: str | None) -> None:
+    """Refuses an unknown model type, data that it does not train on and data that are not there, before anything is written."""
+    hparams_lib.model_hparams(model_type)
+    if nsynth_examples_path and model_type not in ("TIMBRE", "FULL") or dataset_type and model_type != "TIMBRE":
+        raise PolyampError("--nsynth_examples_path is for TIMBRE and FULL and --dataset_type for TIMBRE only; leave it out.")
+    if nsynth_examples_path and dataset_type == "nsynth":
+        raise PolyampError("--dataset_type=nsynth takes notes from --examples_path alone; leave out --nsynth_examples_path.")
+    for path in filter(None, (examples_path, nsynth_examples_path)):
+        records.expand_paths(path)
+
+
 def _prepare_folder(directory: Path, hparams: MelodicHParams, writes: bool) -> None:
     """Makes the model id's folder and writes its settings; refuses to change those that existing weights depend on.
 
@@ -109,6 +120,20 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from _layers(layer)
         else:
             yield layer
+
+
+def _compile(
+    trained: keras.Model, model_type: str, hparams: MelodicHParams, num_steps: int, devices: distribution.Distribution
+) -> keras.optimizers.Optimizer:
+    """Compiles what is trained, the model or its network, for the devices; gives the optimizer without what they add to it."""
+    devices.prepare(trained)
+    _freeze(trained, hparams.train_layers)
+    optimizer = make_optimizer(hparams, num_steps)
+    learned = models.loss_arguments(model_type, hparams)
+    if "loss" in learned:
+        learned["loss"] = devices.losses(learned["loss"])
+    trained.compile(devices.optimizer(optimizer), jit_compile=hparams.jit_compile, **learned)
+    return optimizer
 
 
 def _start(
@@ -171,13 +196,14 @@ def _batches(
     model: keras.Model,
     examples_path: str,
     nsynth_examples_path: str | None,
-    is_nsynth: bool,
+    dataset_type: str | None,
     hparams: MelodicHParams,
     progress: callbacks.Progress,
     num_steps: int,
     cache_dir: str | None,
 ) -> Any:
     """Batches from the progress' step on: of audio from TFRecords, or of cached spectrograms."""
+    is_nsynth = dataset_type == "nsynth"
     if cache_dir is None:
         if isinstance(hparams, AutoregressiveHParams):
             return state_batches.training_dataset(examples_path, hparams, progress.seed, progress.step, num_steps)
@@ -252,16 +278,9 @@ def train(
     Raises:
         PolyampError: Bad settings, data or checkpoints, another worker was lost, or the loss became infinite or NaN.
     """
-    hparams_lib.model_hparams(model_type)
     load_full = model_type == "FULL" if load_full is None else load_full
-    is_nsynth = dataset_type == "nsynth"
-    if nsynth_examples_path and model_type not in ("TIMBRE", "FULL") or dataset_type and model_type != "TIMBRE":
-        raise PolyampError("--nsynth_examples_path is for TIMBRE and FULL and --dataset_type for TIMBRE only; leave it out.")
-    if nsynth_examples_path and is_nsynth:
-        raise PolyampError("--dataset_type=nsynth takes notes from --examples_path alone; leave out --nsynth_examples_path.")
+    _check_data(model_type, examples_path, nsynth_examples_path, dataset_type)
     validation_paths = records.expand_paths(validation_examples_path) if validation_examples_path else []
-    for path in filter(None, (examples_path, nsynth_examples_path)):  # Before anything is written.
-        records.expand_paths(path)
     directory = checkpoint.folder(model_dir, model_type, model_id)
     _prepare_folder(directory, hparams, writes=distribution.is_chief(strategy))
     with distribution.opened(strategy) as devices:
@@ -271,13 +290,7 @@ def train(
         with _precision(hparams.precision), devices.scope():
             model = models.build(model_type, hparams)
             trained = model.get_layer("network") if cache_dir else model
-            devices.prepare(trained)
-            _freeze(trained, hparams.train_layers)
-            optimizer = make_optimizer(hparams, num_steps)
-            learned = models.loss_arguments(model_type, hparams)
-            if "loss" in learned:
-                learned["loss"] = devices.losses(learned["loss"])
-            trained.compile(devices.optimizer(optimizer), jit_compile=hparams.jit_compile, **learned)
+            optimizer = _compile(trained, model_type, hparams, num_steps, devices)
             progress = _start(directory, load_id, load_full, model, optimizer, seed)
         devices.require_same(progress.step, f"{num_steps} {checkpoint_interval} {progress.seed} {hparams_lib.to_json(hparams)}")
         if progress.step >= num_steps:
@@ -285,7 +298,7 @@ def train(
             return checkpoint.numbered(directory)[-1]
         # The settings that are stored are of one device, whose share of a global batch is batch_size.
         of_all = dataclasses.replace(hparams, batch_size=hparams.batch_size * devices.replicas)
-        data = _batches(model, examples_path, nsynth_examples_path, is_nsynth, of_all, progress, num_steps, cache_dir)
+        data = _batches(model, examples_path, nsynth_examples_path, dataset_type, of_all, progress, num_steps, cache_dir)
         interval = min(checkpoint_interval, num_steps)
         single = keras.Model(model.input, model.output, name=model.name)  # Outside the scope, for validation on one device.
         saver = callbacks.Saver(
