@@ -99,9 +99,11 @@ def test_rolls_of_notes_and_of_what_covers_them():
 
 def test_features_of_notes_are_means_at_their_pitch():
     features = np.random.default_rng(4).normal(size=(2, 40, 88, 3)).astype(np.float32)
-    pooled = numpy(NoteFeatures(RATE)(features, LIST))
-    for b, n in np.ndindex(2, 4):
-        pitch, onset, offset = LIST[b, n]
+    beyond = np.array([[[40, -1.0, 0.4], [50, -2.0, -1.0], [50, 3.0, 4.0]]] * 2, np.float32)  # The 1.28 s that there are.
+    listed = np.concatenate([LIST, beyond], axis=1)
+    pooled = numpy(NoteFeatures(RATE)(features, listed))
+    for b, n in np.ndindex(2, 7):
+        pitch, onset, offset = listed[b, n]
         if not pitch:
             assert not pooled[b, n].any()
             continue
