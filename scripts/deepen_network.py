@@ -6,10 +6,10 @@ and Shlens, "Net2Net", ICLR 2016, section 2.3).
     python scripts/deepen_network.py --model_dir=runs --load_id=flat --model_id=deep --temporal_dilations=2,4,1 --mixing_after=8
 """
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from absl import app, flags, logging
 
@@ -42,11 +42,10 @@ def _deepen() -> None:
     directory = checkpoint.folder(_MODEL_DIR.value, "MELODIC", _MODEL_ID.value)
     if directory.exists():
         raise CheckpointError(f"{directory} exists; give another --model_id.")
-    path = checkpoint.find(_MODEL_DIR.value, "FULL" if _LOAD_FULL.value else "MELODIC", _LOAD_ID.value)
-    stored = checkpoint.stored_hparams(path)
-    before = hparams.MelodicHParams(**{f.name: getattr(stored, f.name) for f in dataclasses.fields(hparams.MelodicHParams)})
+    shallow = checkpoint.load_model("MELODIC", _MODEL_DIR.value, _LOAD_ID.value, load_full=_LOAD_FULL.value)
+    before = shallow.hparams
     if before.architecture != "pitch_shared":
-        raise HParamsError(f"{path}: its architecture is {before.architecture}; only pitch_shared consists of such blocks.")
+        raise HParamsError(f"{shallow.path}: its architecture is {before.architecture}; only pitch_shared has such blocks.")
     try:
         dilations, mixing = (list(map(int, flag.value)) for flag in (_DILATIONS, _MIXING))
     except ValueError as error:
@@ -59,19 +58,17 @@ def _deepen() -> None:
         "mixing_after": [*before.mixing_after, *mixing],
     }
     after = hparams.merge(before, changes)
-    shallow, deep = (models.build("MELODIC", settings) for settings in (before, after))
-    step = int(checkpoint.restore(path, shallow, part=_LOAD_FULL.value)["step"])
-
+    deep = models.build("MELODIC", after)
     network = deep.get_layer("network")
-    for layer in shallow.get_layer("network").layers:
+    for layer in cast(keras.Model, shallow.model).get_layer("network").layers:
         network.get_layer(layer.name).set_weights(layer.get_weights())
     for number in range(old + 1, old + 1 + len(dilations)):
         norm: keras.layers.BatchNormalization = network.get_layer(f"block{number}_norm")
         norm.gamma.assign(np.full(norm.gamma.shape, _SMALL))
     directory.mkdir(parents=True)
-    checkpoint.save(checkpoint.step_path(directory, step), deep, {"step": step})
+    checkpoint.save(checkpoint.step_path(directory, shallow.step), deep, {"step": shallow.step})
     write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(after))
-    logging.info("%s: %s with %d blocks more", directory, path, len(dilations))
+    logging.info("%s: %s with %d blocks more", directory, shallow.path, len(dilations))
 
 
 if __name__ == "__main__":

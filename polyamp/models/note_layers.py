@@ -44,6 +44,17 @@ def sounding_frames(notes, num_times, frames_per_second: float):
     return ops.cast(within, "float32") * is_note(notes)[..., None]
 
 
+def running_sum(values):
+    """Sums of `[batch, time, values]` over all frames before each and over all: `[batch, time + 1, values]`."""
+    return ops.pad(ops.cumsum(values, axis=1), [[0, 0], [1, 0], [0, 0]])
+
+
+def sum_between(running, first, last):
+    """Differences of the rows `last` and `first`, int32 `[batch, notes]`, of running sums: `[batch, notes, values]`."""
+    begin, end = (ops.take_along_axis(running, row[..., None], axis=1) for row in (first, last))
+    return end - begin
+
+
 @keras.saving.register_keras_serializable(package="polyamp")
 class NotePatches(keras.layers.Layer):
     """A small image of each note's own partials over time, at the same place whatever the pitch.
@@ -175,7 +186,7 @@ class NoteFeatures(keras.layers.Layer):
     def call(self, features, notes):
         features = ops.cast(features, "float32")
         batch, num_times, pitches, channels = ops.shape(features)
-        running = ops.pad(ops.cumsum(features, axis=1), [[0, 0], [1, 0], [0, 0], [0, 0]])  # Sum over all frames before.
+        running = running_sum(ops.reshape(features, (batch, num_times, pitches * channels)))
         sums = ops.reshape(running, (batch, -1, channels))  # [batch, time * pitch, channels]
         index = ops.clip(pitch_index(notes), 0, pitches - 1)
         num_times = ops.cast(num_times, "float32")
@@ -187,13 +198,9 @@ class NoteFeatures(keras.layers.Layer):
         for begin, end in ((onset - 1.5, onset + 1.6), (onset + 1.5, onset + after), (onset - 0.5, onset + lasting)):
             first = ops.clip(ops.floor(begin) + 1.0, 0, num_times)  # The frames between both, neither included.
             last = ops.maximum(ops.clip(ops.ceil(end), 0, num_times), first)
-            total = self._at(sums, ops.cast(last, "int32") * pitches + index)
-            total = total - self._at(sums, ops.cast(first, "int32") * pitches + index)
+            total = sum_between(sums, *(ops.cast(frame, "int32") * pitches + index for frame in (first, last)))
             means.append(total * (is_note(notes) / ops.maximum(last - first, 1.0))[..., None])
         return ops.concatenate(means, axis=-1)
-
-    def _at(self, sums, index):
-        return ops.take_along_axis(sums, index[..., None], axis=1)  # [batch, notes, channels]
 
     def compute_output_shape(self, features_shape, notes_shape):
         return (*notes_shape[:2], 3 * features_shape[-1])
@@ -220,18 +227,14 @@ class CropAndPool(keras.layers.Layer):
     def call(self, features, notes):
         features = ops.cast(features, "float32")
         batch, num_times, frequencies, channels = ops.shape(features)
-        running = ops.cumsum(ops.reshape(features, (batch, num_times, frequencies * channels)), axis=1)
-        running = ops.pad(running, [[0, 0], [1, 0], [0, 0]])  # Sum over all frames before.
+        running = running_sum(ops.reshape(features, (batch, num_times, frequencies * channels)))
         start = ops.cast(ops.floor(notes[..., ONSET] * self.frames_per_second), "int32")
         end = ops.cast(ops.ceil(notes[..., OFFSET] * self.frames_per_second), "int32")
         start = ops.clip(start, 0, num_times - 1)
         end = ops.clip(end, start + 1, num_times)
-        total = self._at(running, end) - self._at(running, start)
+        total = sum_between(running, start, end)
         mean = total / ops.cast(end - start, "float32")[..., None] * is_note(notes)[..., None]
         return ops.reshape(mean, (batch, -1, frequencies, channels))
-
-    def _at(self, running, index):
-        return ops.take_along_axis(running, index[..., None], axis=1)  # [batch, notes, frequency * channels]
 
     def compute_output_shape(self, features_shape, notes_shape):
         return (*notes_shape[:2], *features_shape[2:])
