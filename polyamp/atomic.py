@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are complete."""
+"""Files that appear under their name only when they are complete, and the folders they go to."""
 
 import contextlib
 import os
@@ -38,3 +38,18 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def make_folder(path: str | os.PathLike, flag: str = "") -> Path:
+    """Makes a folder, and those that it lies in, if it is not there.
+
+    Raises:
+        PolyampError: It cannot be made; says so, and to choose another by `flag` if that is given.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        advice = f"; choose another {flag}" if flag else ""
+        raise PolyampError(f"{path}: cannot be made a folder ({error.strerror}){advice}.") from error
+    return path

@@ -14,7 +14,7 @@ from absl import logging
 
 from polyamp import atomic, constants, metrics, notes, plots
 from polyamp.assess import Assess, Assessment, assessor
-from polyamp.errors import DataError, PolyampError
+from polyamp.errors import DataError
 from polyamp.hparams import MelodicHParams
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def evaluate(
         PolyampError: A file cannot be written.
     """
     assess = assess or assessor(hparams)
-    output_dir = _folder(output_dir)
-    pictures = _folder(save_path) if save_path else None
+    output_dir = atomic.make_folder(output_dir, "--output_dir")
+    pictures = atomic.make_folder(save_path, "--save_path") if save_path else None
     rows: list[tuple[str, dict[str, float]]] = []
     names: set[str] = set()
     confusion = np.zeros((constants.NUM_FAMILIES, constants.NUM_FAMILIES), np.int64)
@@ -135,16 +135,6 @@ def _csv(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) -
     for name, row in [*rows, ("MEAN", mean)]:
         writer.writerow([name, *(f"{row[column]:.6f}" for column in mean)])
     return text.getvalue()
-
-
-def _folder(path: str | Path) -> Path:
-    """The folder, made if need be."""
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PolyampError(f"{path}: cannot be made a folder ({error.strerror}).") from error
-    return path
 
 
 def _file_name(text: str, used: set[str]) -> str:

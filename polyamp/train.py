@@ -13,7 +13,7 @@ from absl import logging
 
 from polyamp import callbacks, checkpoint, distribution, models
 from polyamp import hparams as hparams_lib
-from polyamp.atomic import write_text
+from polyamp.atomic import make_folder, write_text
 from polyamp.data import cache, note_batches, pipeline, records, state_batches
 from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
@@ -89,10 +89,7 @@ def _prepare_folder(directory: Path, hparams: MelodicHParams, writes: bool) -> N
         checkpoint.require_same_structure(stored, hparams, directory)
     if not writes:
         return
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PolyampError(f"{directory}: cannot be made ({error.strerror}); choose another --model_dir.") from error
+    make_folder(directory, "--model_dir")
     write_text(settings, hparams_lib.to_json(hparams))
 
 

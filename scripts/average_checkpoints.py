@@ -32,7 +32,7 @@ def _average() -> None:
     import numpy as np
 
     from polyamp import checkpoint, hparams
-    from polyamp.atomic import write_text
+    from polyamp.atomic import make_folder, write_text
     from polyamp.errors import CheckpointError
 
     directory = checkpoint.folder(_MODEL_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value)
@@ -48,7 +48,7 @@ def _average() -> None:
     weights = zip(*(network.get_weights() for network in networks), strict=True)
     networks[0].set_weights([np.mean(of_all, axis=0, dtype=np.float64) for of_all in weights])
 
-    directory.mkdir(parents=True)
+    make_folder(directory, "--model_dir")
     path = checkpoint.step_path(directory, max(of.step for of in loaded))
     checkpoint.save(path, first.model, {"step": max(of.step for of in loaded)})
     write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(first.hparams))

@@ -31,15 +31,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _export() -> None:
     from polyamp import checkpoint, hparams, light
-    from polyamp.atomic import write_text
+    from polyamp.atomic import make_folder, write_text
     from polyamp.overrides import parse_overrides
 
     settings = parse_overrides(_HPARAMS.value)
     loaded = checkpoint.load_model(
         _MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value, load_full=_LOAD_FULL.value, overrides=settings
     )
-    directory = checkpoint.folder(_OUTPUT_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value)
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = make_folder(checkpoint.folder(_OUTPUT_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value), "--output_dir")
     path = checkpoint.step_path(directory, loaded.step)
     checkpoint.save(path, loaded.model, {"step": loaded.step}, dtype="float16")
     write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(loaded.hparams))

@@ -63,14 +63,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _write() -> None:
-    from polyamp.atomic import replacing
-    from polyamp.errors import PolyampError
+    from polyamp.atomic import make_folder, replacing
 
-    directory = Path(_OUTPUT_DIR.value)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PolyampError(f"{directory}: cannot be made ({error.strerror}); choose another --output_dir.") from error
+    directory = make_folder(_OUTPUT_DIR.value, "--output_dir")
     rng = np.random.default_rng(_SEED.value)
     for number in range(_NUMBER.value):
         with replacing(directory / f"clip{number:04d}.mid") as temporary:

@@ -90,6 +90,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run() -> None:
+    from polyamp.atomic import make_folder
     from polyamp.errors import PolyampError
     from polyamp.rendering import soundfonts
 
@@ -98,10 +99,7 @@ def _run() -> None:
     if shutil.which("fluidsynth") is None:
         raise PolyampError("the program fluidsynth is not installed; on Debian: apt-get install fluidsynth fluid-soundfont-gm.")
     sounds = [sound for path in _soundfonts() for sound in soundfonts.read_presets(path)]
-    try:
-        Path(_OUTPUT_DIR.value).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PolyampError(f"{_OUTPUT_DIR.value}: cannot be made ({error.strerror}).") from error
+    make_folder(_OUTPUT_DIR.value, "--output_dir")
     if _MIDI.value:
         _render_pieces(_MIDI.value, sounds)
     else:

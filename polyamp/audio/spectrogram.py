@@ -11,11 +11,12 @@ from polyamp import constants
 from polyamp.audio import filters, log_frequency
 from polyamp.errors import HParamsError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams
+from polyamp.layer_bases import FixedFloat32Layer
 
 _HALVING_BLOCK = 96  # Samples that one step of the rate-halving convolution takes; the fastest on a CPU.
 
 
-class _DecibelSpectrogram(keras.layers.Layer):
+class _DecibelSpectrogram(FixedFloat32Layer):
     """Audio `[batch, samples]` to compressed power `[batch, 1 + samples // hop_length, bins]`, float32.
 
     Audio is 16 kHz mono in [-1, 1]; frame `t` is centred on sample `t * hop_length`. The power in dB is raised to the absolute
@@ -27,7 +28,7 @@ class _DecibelSpectrogram(keras.layers.Layer):
     num_bins: int
 
     def __init__(self, hop_length: int, **kwargs: Any):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.hop_length = hop_length
 
     def linear(self, audio: Any) -> Any:
@@ -47,9 +48,7 @@ class _DecibelSpectrogram(keras.layers.Layer):
         return (batch, None if samples is None else self.num_frames(samples), self.num_bins)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["trainable"], config["dtype"]
-        return {**config, "hop_length": self.hop_length}
+        return {**super().get_config(), "hop_length": self.hop_length}
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
@@ -175,7 +174,7 @@ class CQT(_DecibelSpectrogram):
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class LogFrequencySpectrogram(keras.layers.Layer):
+class LogFrequencySpectrogram(FixedFloat32Layer):
     """Audio to compressed log-frequency power, without weights.
 
     Input `[batch, samples]`, float32 in [-1, 1] at 16 kHz. Output `[batch, 1 + samples // hop, 294]`, float32, 0 for silence
@@ -191,7 +190,7 @@ class LogFrequencySpectrogram(keras.layers.Layer):
         align_ends: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.hop_length = hop_length
         self.windows = tuple(windows)
         self.align_ends = align_ends
@@ -212,9 +211,7 @@ class LogFrequencySpectrogram(keras.layers.Layer):
         return (input_shape[0], None if samples is None else 1 + samples // self.hop_length, log_frequency.NUM_BINS)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["trainable"], config["dtype"]
-        return {**config, "hop_length": self.hop_length, "windows": self.windows, "align_ends": self.align_ends}
+        return {**super().get_config(), "hop_length": self.hop_length, "windows": self.windows, "align_ends": self.align_ends}
 
 
 def make_spectrogram(hparams: MelodicHParams, name: str = "spectrogram") -> keras.layers.Layer:

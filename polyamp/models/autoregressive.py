@@ -14,12 +14,14 @@ from polyamp import constants
 from polyamp.audio.log_frequency import NUM_BINS
 from polyamp.audio.spectrogram import make_spectrogram
 from polyamp.hparams import AutoregressiveHParams
+from polyamp.layer_bases import FixedLayer
 from polyamp.models import onsets_frames, pitch_shared
 from polyamp.models.layers import audio_input
 from polyamp.models.recurrence import StateRecurrence
 from polyamp.models.state_loss import StateLoss
 
 
+@keras.saving.register_keras_serializable(package="polyamp")
 class AutoregressiveModel(keras.Model):
     """A functional model whose loss depends on the contexts that its recurrence was given."""
 
@@ -37,11 +39,11 @@ class AutoregressiveModel(keras.Model):
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class LabelShift(keras.layers.Layer):
+class LabelShift(FixedLayer):
     """Moves features `[batch, time, ...]` so that those at frame `t` were centred on frame `t - shift`; zeros come in."""
 
     def __init__(self, shift: int, **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         self.shift = shift
 
     def call(self, features):

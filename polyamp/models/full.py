@@ -6,6 +6,7 @@ from keras import ops
 from polyamp import constants
 from polyamp.audio.spectrogram import make_spectrogram
 from polyamp.hparams import FullHParams
+from polyamp.layer_bases import FixedFloat32Layer
 from polyamp.models import losses, melodic, timbre
 from polyamp.models.layers import audio_input
 from polyamp.models.note_layers import notes_input, one_hot_pitch, sounding_frames
@@ -88,7 +89,7 @@ def timbre_part(model: keras.Model) -> keras.Model:
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class DecodeNotes(keras.layers.Layer):
+class DecodeNotes(FixedFloat32Layer):
     """The most probable notes of onset and frame rolls, for training: `[batch, time, 88]` each to `[batch, max_notes, 3]`.
 
     A note begins where the onset probability is a local maximum above its threshold, and ends before the first frame below the
@@ -97,7 +98,7 @@ class DecodeNotes(keras.layers.Layer):
     """
 
     def __init__(self, max_notes: int, frames_per_second: float, onset_threshold: float, frame_threshold: float, **kwargs):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.max_notes, self.frames_per_second = max_notes, frames_per_second
         self.onset_threshold, self.frame_threshold = onset_threshold, frame_threshold
 
@@ -133,14 +134,12 @@ class DecodeNotes(keras.layers.Layer):
         return (onset_shape[0], self.max_notes, 3)
 
     def get_config(self):
-        config = super().get_config()
-        del config["trainable"], config["dtype"]
         names = ("max_notes", "frames_per_second", "onset_threshold", "frame_threshold")
-        return {**config, **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class PaintFamilies(keras.layers.Layer):
+class PaintFamilies(FixedFloat32Layer):
     """Paints the families of notes back into rolls, and multiplies them with the probability that the pitch sounds.
 
     Inputs: frame roll `[batch, time, 88]`, notes `[batch, notes, 3]`, their families `[batch, notes, 12]`; output `[batch,
@@ -148,7 +147,7 @@ class PaintFamilies(keras.layers.Layer):
     """
 
     def __init__(self, frames_per_second: float, **kwargs):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.frames_per_second = frames_per_second
 
     def call(self, frame, notes, family):
@@ -164,6 +163,4 @@ class PaintFamilies(keras.layers.Layer):
         return (*frame_shape, NUM_CHANNELS)
 
     def get_config(self):
-        config = super().get_config()
-        del config["trainable"], config["dtype"]
-        return {**config, "frames_per_second": self.frames_per_second}
+        return {**super().get_config(), "frames_per_second": self.frames_per_second}

@@ -6,10 +6,11 @@ from keras import ops
 
 from polyamp import constants
 from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS, harmonic_offsets
+from polyamp.layer_bases import FixedLayer
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class HarmonicStack(keras.layers.Layer):
+class HarmonicStack(FixedLayer):
     """Lines up, for every pitch, the spectrum at that pitch's harmonics (compare Bittner et al. 2017, "deep salience").
 
     Input `[batch, time, 294]` (see `polyamp.audio.log_frequency`), output `[batch, time, 88, 3 * len(harmonics)]`: for each
@@ -17,7 +18,7 @@ class HarmonicStack(keras.layers.Layer):
     """
 
     def __init__(self, harmonics: tuple[float, ...], **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         self.harmonics = tuple(harmonics)
         self.offsets = harmonic_offsets(self.harmonics)
 

@@ -9,6 +9,7 @@ from keras import ops
 
 from polyamp import constants
 from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS
+from polyamp.layer_bases import FixedFloat32Layer, Float32Layer
 
 PITCH, ONSET, OFFSET = range(3)  # Columns of a list of notes.
 _SEMITONES = NUM_BINS // BINS_PER_SEMITONE
@@ -56,7 +57,7 @@ def sum_between(running, first, last):
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class NotePatches(keras.layers.Layer):
+class NotePatches(FixedFloat32Layer):
     """A small image of each note's own partials over time, at the same place whatever the pitch.
 
     Inputs: spectrum `[batch, time, 294]` (see `polyamp.audio.log_frequency`) and notes `[batch, notes, 3]`. Output
@@ -67,7 +68,7 @@ class NotePatches(keras.layers.Layer):
     """
 
     def __init__(self, num_frames: int, num_harmonics: int, frames_per_second: float, before: int = 2, **kwargs):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.num_frames, self.num_harmonics, self.before = num_frames, num_harmonics, before
         self.frames_per_second = frames_per_second
         self._harmonics = np.array([0.5, *range(1, num_harmonics)])
@@ -123,13 +124,11 @@ class NotePatches(keras.layers.Layer):
 
     def get_config(self):
         sizes = {"num_frames": self.num_frames, "num_harmonics": self.num_harmonics, "before": self.before}
-        config = super().get_config()
-        del config["trainable"], config["dtype"]
-        return {**config, **sizes, "frames_per_second": self.frames_per_second}
+        return {**super().get_config(), **sizes, "frames_per_second": self.frames_per_second}
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class NoteRolls(keras.layers.Layer):
+class NoteRolls(FixedFloat32Layer):
     """Which of a list of notes sound where, and how far their partials cover those of each pitch.
 
     Inputs: spectrum `[batch, time, bins]`, for its length, and notes `[batch, notes, 3]`. Output `[batch, time, 88, 2 +
@@ -138,7 +137,7 @@ class NoteRolls(keras.layers.Layer):
     """
 
     def __init__(self, frames_per_second: float, harmonics: tuple[float, ...], **kwargs):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.frames_per_second, self.harmonics = frames_per_second, tuple(harmonics)
         pitches = np.arange(constants.NUM_PITCHES)
         partials = np.zeros(4 * 12 + 1)  # What a note puts so many semitones above it.
@@ -165,13 +164,11 @@ class NoteRolls(keras.layers.Layer):
         return (*spectrum_shape[:2], constants.NUM_PITCHES, 2 + len(self.harmonics))
 
     def get_config(self):
-        config = super().get_config()
-        del config["trainable"], config["dtype"]
-        return {**config, "frames_per_second": self.frames_per_second, "harmonics": self.harmonics}
+        return {**super().get_config(), "frames_per_second": self.frames_per_second, "harmonics": self.harmonics}
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class NoteFeatures(keras.layers.Layer):
+class NoteFeatures(FixedFloat32Layer):
     """What a feature map says of each note, at its pitch: the means over its attack, over what follows, and over all of it.
 
     Inputs: features `[batch, time, 88, channels]` and notes `[batch, notes, 3]`; output `[batch, notes, 3 * channels]` float32,
@@ -180,7 +177,7 @@ class NoteFeatures(keras.layers.Layer):
     """
 
     def __init__(self, frames_per_second: float, **kwargs):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.frames_per_second = frames_per_second
 
     def call(self, features, notes):
@@ -206,13 +203,57 @@ class NoteFeatures(keras.layers.Layer):
         return (*notes_shape[:2], 3 * features_shape[-1])
 
     def get_config(self):
-        config = super().get_config()
-        del config["trainable"], config["dtype"]
-        return {**config, "frames_per_second": self.frames_per_second}
+        return {**super().get_config(), "frames_per_second": self.frames_per_second}
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class CropAndPool(keras.layers.Layer):
+class NoteAttention(Float32Layer):
+    """Every note listens to all of its list, the more the nearer they are in time and pitch.
+
+    Inputs: queries, keys and values side by side, `[batch, notes, 3 * heads * size]`, and notes `[batch, notes, 3]`; output
+    `[batch, notes, heads * size]` float32. Scaled dot-product attention of some heads (Vaswani et al. 2017, section 3.2), whose
+    logits fall by trained slopes per second between two onsets and per semitone between two pitches (compare Press et al. 2022,
+    "ALiBi"), so that a list may be of any length. At the start the heads reach from a chord to the whole list. Nobody listens
+    to padding.
+    """
+
+    def __init__(self, heads: int, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = heads
+
+    def build(self, inputs_shape, notes_shape):
+        share = np.linspace(0.0, 1.0, self.heads)
+        # Logarithms of slopes: from 1/e over 0.5 s and 4 semitones to 1/e over 32 s and 64 semitones.
+        reach = np.stack([0.5 * 64.0**share, 4.0 * 16.0**share])
+        self.slopes = self.add_weight(name="slopes", shape=(2, self.heads), initializer="zeros")
+        self._start = (-np.log(reach)).astype("float32")
+
+    def call(self, inputs, notes):
+        batch, number = ops.shape(inputs)[0], ops.shape(inputs)[1]
+        size = inputs.shape[-1] // (3 * self.heads)
+        parts = ops.reshape(inputs, (batch, number, 3, self.heads, size))
+        queries, keys, values = (
+            ops.transpose(parts[:, :, part], (0, 2, 1, 3)) for part in range(3)
+        )  # [batch, head, note, size]
+        slopes = ops.exp(self.slopes + self._start)[:, :, None, None]
+        apart = [
+            ops.abs(notes[:, None, :, None, of] - notes[:, None, None, :, of]) for of in (ONSET, PITCH)
+        ]  # [batch, 1, n, n]
+        logits = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2))) * size**-0.5
+        logits = logits - slopes[0] * apart[0] - slopes[1] * apart[1]
+        logits = logits + 1e9 * (is_note(notes)[:, None, None, :] - 1.0)
+        heard = ops.matmul(ops.softmax(logits, axis=-1), values)
+        return ops.reshape(ops.transpose(heard, (0, 2, 1, 3)), (batch, number, self.heads * size))
+
+    def compute_output_shape(self, inputs_shape, notes_shape):
+        return (*inputs_shape[:2], inputs_shape[-1] // 3)
+
+    def get_config(self):
+        return {**super().get_config(), "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable(package="polyamp")
+class CropAndPool(FixedFloat32Layer):
     """The mean of a feature map over the time span of each note.
 
     Inputs: features `[batch, time, frequency, channels]` and notes `[batch, notes, 3]`; output `[batch, notes, frequency,
@@ -221,7 +262,7 @@ class CropAndPool(keras.layers.Layer):
     """
 
     def __init__(self, frames_per_second: float, **kwargs):
-        super().__init__(trainable=False, dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.frames_per_second = frames_per_second
 
     def call(self, features, notes):
@@ -240,9 +281,7 @@ class CropAndPool(keras.layers.Layer):
         return (*notes_shape[:2], *features_shape[2:])
 
     def get_config(self):
-        config = super().get_config()
-        del config["trainable"], config["dtype"]
-        return {**config, "frames_per_second": self.frames_per_second}
+        return {**super().get_config(), "frames_per_second": self.frames_per_second}
 
 
 @keras.saving.register_keras_serializable(package="polyamp")

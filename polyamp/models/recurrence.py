@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from polyamp import constants
+from polyamp.layer_bases import Float32Layer
 from polyamp.notes.states import NUM_STATES, OFF, OFFSET, OLDEST, ONSET, SUSTAIN, age_table, boosts
 
 NUM_ANSWERS = NUM_STATES + 2  # Logits of the states, velocity, and time within the frame.
@@ -18,7 +19,7 @@ _PRIOR_LOGITS = (2.0, -2.0, 0.0, -2.0, -4.0, 0.0, 0.0)  # Where training starts:
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class StateRecurrence(keras.layers.Layer):
+class StateRecurrence(Float32Layer):
     """Features to states, velocities and times, given the states of the frame before: the true ones or those it answers itself.
 
     Rows are what the LSTM sees as its batch: examples, or with `per_pitch` the pitches of all examples. Times are the first
@@ -44,7 +45,7 @@ class StateRecurrence(keras.layers.Layer):
         offset_boost: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.units, self.num_layers, self.embedding_size = units, num_layers, embedding_size
         self.age_buckets, self.per_pitch = age_buckets, per_pitch
         self.onset_boost, self.offset_boost = onset_boost, offset_boost
@@ -230,16 +231,14 @@ class StateRecurrence(keras.layers.Layer):
 
     def get_config(self):
         names = ("units", "num_layers", "embedding_size", "age_buckets", "per_pitch", "onset_boost", "offset_boost")
-        config = super().get_config()
-        del config["dtype"]
-        return {**config, **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 class _LSTMCell(keras.layers.Layer):
     """What `keras.layers.RNN` takes over time: an LSTM's own recurrence, where all else that its gates hear is the input."""
 
     def __init__(self, recurrent_kernel: Any, **kwargs: Any):
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**kwargs)
         self.recurrent_kernel = recurrent_kernel
         self.output_size = recurrent_kernel.shape[0]
         self.state_size = [self.output_size, self.output_size]

@@ -8,12 +8,14 @@ from polyamp import constants
 from polyamp.audio.log_frequency import NUM_BINS
 from polyamp.audio.spectrogram import CQT, LogFrequencySpectrogram
 from polyamp.hparams import TimbreHParams
+from polyamp.layer_bases import FixedLayer
 from polyamp.models import losses, pitch_shared
 from polyamp.models.layers import HarmonicStack, audio_input
 from polyamp.models.note_layers import (
     PITCH,
     CropAndPool,
     MergeNotes,
+    NoteAttention,
     NoteFeatures,
     NotePatches,
     NoteRolls,
@@ -73,8 +75,7 @@ def _harmonics_network(hparams: TimbreHParams, name: str) -> keras.Model:
         x = layers.Dropout(hparams.timbre_dropout, name=f"timbre_dropout{number}")(x)
     pitch = MergeNotes(name="timbre_merged_pitch")(PitchFeatures(name="timbre_pitch", dtype="float32")(notes))
     x = layers.Concatenate(name="timbre_evidence", dtype="float32")([x, pitch])
-    x = layers.Dense(constants.NUM_FAMILIES, activation="softmax", dtype="float32", name="timbre_family")(x)
-    family = SplitNotes(name="family", dtype="float32")(x, notes)
+    family = _families(x, notes, hparams, "softmax")
     return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)
 
 
@@ -107,9 +108,39 @@ def _pitch_shared_network(hparams: TimbreHParams, name: str) -> keras.Model:
     for number, units in enumerate(hparams.timbre_note_units, start=1):
         x = layers.Dense(units, activation="relu", name=f"timbre_dense{number}")(x)
         x = layers.Dropout(hparams.timbre_dropout, name=f"timbre_dropout{number}")(x)
-    x = layers.Dense(constants.NUM_FAMILIES, activation="softmax", dtype="float32", name="timbre_family")(x)
-    family = SplitNotes(name="family", dtype="float32")(x, notes)
+    family = _families(x, notes, hparams, "softmax")
     return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)
+
+
+def _families(x: keras.KerasTensor, notes: keras.KerasTensor, hparams: TimbreHParams, activation: str) -> keras.KerasTensor:
+    """From what each note says, `[batch * notes, units]`, to probabilities `[batch, notes, 12]`."""
+    if hparams.timbre_context_blocks:
+        x = SplitNotes(name="timbre_split", dtype="float32")(x, notes)
+        for number in range(1, hparams.timbre_context_blocks + 1):
+            x = _context_block(x, notes, hparams, f"timbre_context{number}")
+        x = MergeNotes(name="timbre_merged_context", dtype="float32")(x)
+    x = layers.Dense(constants.NUM_FAMILIES, activation=activation, dtype="float32", name="timbre_family")(x)
+    return SplitNotes(name="family", dtype="float32")(x, notes)
+
+
+def _context_block(x: keras.KerasTensor, notes: keras.KerasTensor, hparams: TimbreHParams, name: str) -> keras.KerasTensor:
+    """What notes learn from each other: a block of a transformer. `[batch, notes, units]` to the same; starts as identity.
+
+    Two notes of one instrument tell more than either, and what the others play makes some instruments likelier (Vaswani et al.
+    2017, "Attention is all you need", with the normalisation before each part).
+    """
+    units, heads = x.shape[-1], hparams.timbre_context_heads
+    heard = layers.LayerNormalization(dtype="float32", name=f"{name}_norm1")(x)
+    heard = layers.Dense(3 * heads * max(1, units // heads), dtype="float32", name=f"{name}_ask")(heard)
+    heard = NoteAttention(heads, name=f"{name}_attention")(heard, notes)
+    heard = layers.Dropout(hparams.timbre_dropout, dtype="float32", name=f"{name}_dropout1")(heard)
+    heard = layers.Dense(units, kernel_initializer="zeros", dtype="float32", name=f"{name}_heard")(heard)
+    x = layers.Add(dtype="float32", name=f"{name}_add1")([x, heard])
+    thought = layers.LayerNormalization(dtype="float32", name=f"{name}_norm2")(x)
+    thought = layers.Dense(hparams.timbre_context_units, activation="relu", dtype="float32", name=f"{name}_dense")(thought)
+    thought = layers.Dropout(hparams.timbre_dropout, dtype="float32", name=f"{name}_dropout2")(thought)
+    thought = layers.Dense(units, kernel_initializer="zeros", dtype="float32", name=f"{name}_thought")(thought)
+    return layers.Add(dtype="float32", name=f"{name}_add2")([x, thought])
 
 
 def _filters_network(hparams: TimbreHParams, name: str) -> keras.Model:
@@ -149,13 +180,12 @@ def _filters_network(hparams: TimbreHParams, name: str) -> keras.Model:
     x = layers.GlobalMaxPooling1D(name="timbre_highest")(x)
     x = layers.Dense(hparams.timbre_dense_units, activation="relu", name="timbre_dense")(x)
     x = layers.Dropout(hparams.timbre_dropout, name="timbre_dropout1")(x)
-    x = layers.Dense(constants.NUM_FAMILIES, activation="sigmoid", dtype="float32", name="timbre_family")(x)
-    family = SplitNotes(name="family", dtype="float32")(x, notes)
+    family = _families(x, notes, hparams, "sigmoid")
     return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class FrequencyWeights(keras.layers.Layer):
+class FrequencyWeights(FixedLayer):
     """Weighs what lies below a note little and what lies above it less and less.
 
     Inputs: `[batch, notes, bins, channels]` and notes `[batch, notes, 3]`. The weight of a bin is `below` under the note's
@@ -163,7 +193,7 @@ class FrequencyWeights(keras.layers.Layer):
     """
 
     def __init__(self, lowest_hz: float, bins_per_octave: float, below: float, gradient_exp: float, **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         self.lowest_hz, self.bins_per_octave = lowest_hz, bins_per_octave
         self.below, self.gradient_exp = below, gradient_exp
 
@@ -180,6 +210,4 @@ class FrequencyWeights(keras.layers.Layer):
 
     def get_config(self):
         names = ("lowest_hz", "bins_per_octave", "below", "gradient_exp")
-        config = super().get_config()
-        del config["trainable"]
-        return {**config, **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

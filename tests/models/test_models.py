@@ -160,3 +160,31 @@ def test_velocity_loss_counts_onsets_only():
 
 def test_every_type_that_counts_as_built_can_be_built():
     assert set(hparams.HPARAMS) == set(models._TYPES) == set(constants.MODEL_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "preset", "overrides"),
+    [
+        ("MELODIC", "tiny", {}),
+        ("TIMBRE", "tiny", {"timbre_architecture": "filters", "timbre_num_filters": [2, 2]}),
+        ("FULL", "tiny", {"timbre_architecture": "pitch_shared", "timbre_context_blocks": 1}),
+        ("AUTOREGRESSIVE", "autoregressive_tiny", {}),
+    ],
+)
+def test_keras_own_files_hold_every_model(tmp_path, model_type, preset, overrides):
+    """So that every layer can be made again from its configuration, for those who build on the models with Keras alone."""
+    settings = hparams.resolve(model_type, preset, overrides)
+    model = models.build(model_type, settings)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    audio = np.random.default_rng(3).normal(0, 0.1, (1, 8000)).astype(np.float32)
+    possible = {
+        "audio": audio,
+        "notes": np.array([[[60, 0.1, 0.3], [64, 0.1, 0.4]]], np.float32),
+        "state": np.ones((1, 1 + 8000 // settings.hop_length, 88), np.int32),
+        "free_run": np.ones(1, np.float32),
+    }
+    inputs = {name: possible[name] for name in model.input} if isinstance(model.input, dict) else audio
+    before, after = model(inputs), loaded(inputs)
+    for name in before:
+        np.testing.assert_allclose(before[name], after[name], atol=1e-6)

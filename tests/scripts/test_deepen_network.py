@@ -1,5 +1,7 @@
 """scripts/deepen_network.py: more blocks that change next to nothing and can learn."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -10,10 +12,10 @@ from polyamp.errors import CheckpointError, HParamsError
 
 @pytest.fixture
 def runs(tmp_path):
-    """A model folder with Melodic models "shared" and "published", and a Full model "joint", at step 3."""
+    """A model folder with Melodic models "shared" and "published", Timbre "alone" and Full "joint", at step 3."""
     published = {"architecture": "onsets_frames", "spec_type": "mel"}
     for seed, (kind, model_id, overrides) in enumerate(
-        (("MELODIC", "shared", {}), ("MELODIC", "published", published), ("FULL", "joint", {}))
+        (("MELODIC", "shared", {}), ("MELODIC", "published", published), ("TIMBRE", "alone", {}), ("FULL", "joint", {}))
     ):
         settings = hparams.resolve(kind, "tiny", overrides)
         keras.utils.set_random_seed(seed)
@@ -24,14 +26,16 @@ def runs(tmp_path):
     return tmp_path
 
 
-def deepened(load, runs, **values):
-    script, _ = load("deepen_network", model_dir=runs, model_id="deep", **values)
+def deepened(load, runs, model_type="MELODIC", **values):
+    changes = json.dumps(values.pop("changes"))
+    script, _ = load("deepen_network", model_type=model_type, model_dir=runs, model_id="deep", hparams=changes, **values)
     script._deepen()
-    return checkpoint.load_model("MELODIC", runs, "deep")
+    return checkpoint.load_model(model_type, runs, "deep")
 
 
 def test_the_deeper_network_hears_the_same_and_all_of_it_can_learn(load, runs):
-    deep = deepened(load, runs, load_id="shared", temporal_dilations="4,1", mixing_after="4")
+    changes = {"temporal_dilations": [1, 2, 4, 1], "mixing_after": [1, 4]}
+    deep = deepened(load, runs, load_id="shared", changes=changes)
     assert (deep.step, deep.hparams.temporal_dilations, deep.hparams.mixing_after) == (3, (1, 2, 4, 1), (1, 4))
     audio = np.random.default_rng(1).normal(0, 0.1, (1, 16_000)).astype(np.float32)
     before, after = checkpoint.load_model("MELODIC", runs, "shared").model(audio), deep.model(audio)
@@ -41,28 +45,36 @@ def test_the_deeper_network_hears_the_same_and_all_of_it_can_learn(load, runs):
     assert np.all(np.asarray(norm.gamma) > 0)  # At 0 nothing would come back through the ReLU.
 
 
+def test_a_timbre_model_with_context_answers_as_before(load, runs):
+    deep = deepened(load, runs, "TIMBRE", load_id="alone", changes={"timbre_context_blocks": 1})
+    audio = np.random.default_rng(1).normal(0, 0.1, (1, 16_000)).astype(np.float32)
+    inputs = {"audio": audio, "notes": np.array([[[60, 0.1, 0.5], [64, 0.3, 0.8]]], np.float32)}
+    before, after = checkpoint.load_model("TIMBRE", runs, "alone").model(inputs), deep.model(inputs)
+    np.testing.assert_allclose(before["family"], after["family"], atol=1e-6)
+    assert deep.model.count_params() > checkpoint.load_model("TIMBRE", runs, "alone").model.count_params()
+
+
 def test_a_full_model_gives_its_melodic_part(load, runs):
-    deep = deepened(load, runs, load_id="joint", load_full=True, temporal_dilations="1", mixing_after="")
+    deep = deepened(load, runs, load_id="joint", load_full=True, changes={"temporal_dilations": [1, 2, 1]})
     stored, _ = checkpoint.read(checkpoint.find(runs, "FULL", "joint"))
     kernel = deep.model.get_layer("network").get_layer("block2_conv").kernel
     assert any(array.shape == kernel.shape and np.array_equal(array, np.asarray(kernel)) for array in stored.values())
 
 
 @pytest.mark.parametrize(
-    ("load_id", "dilations", "mixing", "error", "message"),
+    ("load_id", "changes", "error", "message"),
     [
-        ("published", "1", "", HParamsError, "architecture"),
-        ("shared", "one", "", HParamsError, "whole numbers"),
-        ("shared", "1", "2", HParamsError, "begin with 3"),
-        ("shared", "1", "4", HParamsError, "mixing_after names block 4"),
-        ("nowhere", "1", "", CheckpointError, "nowhere"),
+        ("shared", {"temporal_dilations": [1, 2], "mixing_after": [1]}, HParamsError, "adds no layer"),
+        ("published", {"temporal_dilations": [1, 2, 4, 8, 16, 32, 1, 1]}, HParamsError, "adds no layer"),
+        ("shared", {"temporal_dilations": [1]}, HParamsError, "block2_conv would be gone"),
+        ("shared", {"channels": 12, "temporal_dilations": [1, 2, 1]}, HParamsError, "stem_conv would have another shape"),
+        ("shared", {"temporal_dilations": [1, 2, 1], "mixing_after": [1, 4]}, HParamsError, "mixing_after names block 4"),
+        ("shared", {"no_such_setting": 1}, HParamsError, "no_such_setting"),
+        ("nowhere", {"temporal_dilations": [1, 2, 1]}, CheckpointError, "nowhere"),
     ],
 )
-def test_what_cannot_be_deepened_writes_nothing(load, runs, load_id, dilations, mixing, error, message):
-    script, _ = load(
-        "deepen_network", model_dir=runs, model_id="deep", load_id=load_id, temporal_dilations=dilations, mixing_after=mixing
-    )
+def test_what_cannot_be_deepened_writes_nothing(load, runs, load_id, changes, error, message):
     before = sorted(runs.rglob("*"))
     with pytest.raises(error, match=message):
-        script._deepen()
+        deepened(load, runs, load_id=load_id, changes=changes)
     assert sorted(runs.rglob("*")) == before
