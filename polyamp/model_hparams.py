@@ -191,9 +191,6 @@ class TimbreHParams(MelodicHParams):
     timbre_mixing_channels: int = field(16, 1, 1024, structural=True)
     timbre_mixing_intervals: tuple[int, ...] = field((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87, structural=True)
     timbre_note_units: tuple[int, ...] = field((128,), 1, 4096, structural=True)  # Of the dense layers on each note.
-    timbre_context_blocks: int = field(0, 0, 16, structural=True)  # After them, in which notes listen to each other.
-    timbre_context_heads: int = field(4, 1, 64, structural=True)  # Ways of listening in each of these blocks.
-    timbre_context_units: int = field(256, 1, 4096, structural=True)  # Of the dense layer in each of these blocks.
 
     # --- Training --------------------------------------------------------------------------------------------------
     timbre_max_notes: int = field(96, 1, 4096)  # Of a crop; of more, so many at random.

@@ -1,12 +1,10 @@
 """Writes a Melodic or Timbre model as one with more layers, which hears the same until it is trained on.
 
 Training a deeper network from another's weights takes a fraction of the steps that it would from random ones (Chen, Goodfellow
-and Shlens, "Net2Net", ICLR 2016, section 2.3). Three blocks more, or a block in which notes listen to each other:
+and Shlens, "Net2Net", ICLR 2016, section 2.3). With three blocks more:
 
     python scripts/deepen_network.py --model_dir=runs --load_id=flat --model_id=deep \\
         --hparams='{"temporal_dilations": [1, 2, 4, 8, 16, 32, 1, 2, 4, 1], "mixing_after": [2, 4, 6, 8]}'
-    python scripts/deepen_network.py --model_type=TIMBRE --model_dir=runs --load_id=alone --model_id=together \\
-        --hparams='{"timbre_context_blocks": 1}'
 """
 
 import sys

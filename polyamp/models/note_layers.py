@@ -9,7 +9,7 @@ from keras import ops
 
 from polyamp import constants
 from polyamp.audio.log_frequency import BINS_PER_SEMITONE, NUM_BINS
-from polyamp.layer_bases import FixedFloat32Layer, Float32Layer
+from polyamp.layer_bases import FixedFloat32Layer
 
 PITCH, ONSET, OFFSET = range(3)  # Columns of a list of notes.
 _SEMITONES = NUM_BINS // BINS_PER_SEMITONE
@@ -204,52 +204,6 @@ class NoteFeatures(FixedFloat32Layer):
 
     def get_config(self):
         return {**super().get_config(), "frames_per_second": self.frames_per_second}
-
-
-@keras.saving.register_keras_serializable(package="polyamp")
-class NoteAttention(Float32Layer):
-    """Every note listens to all of its list, the more the nearer they are in time and pitch.
-
-    Inputs: queries, keys and values side by side, `[batch, notes, 3 * heads * size]`, and notes `[batch, notes, 3]`; output
-    `[batch, notes, heads * size]` float32. Scaled dot-product attention of some heads (Vaswani et al. 2017, section 3.2), whose
-    logits fall by trained slopes per second between two onsets and per semitone between two pitches (compare Press et al. 2022,
-    "ALiBi"), so that a list may be of any length. At the start the heads reach from a chord to the whole list. Nobody listens
-    to padding.
-    """
-
-    def __init__(self, heads: int, **kwargs):
-        super().__init__(**kwargs)
-        self.heads = heads
-
-    def build(self, inputs_shape, notes_shape):
-        share = np.linspace(0.0, 1.0, self.heads)
-        # Logarithms of slopes: from 1/e over 0.5 s and 4 semitones to 1/e over 32 s and 64 semitones.
-        reach = np.stack([0.5 * 64.0**share, 4.0 * 16.0**share])
-        self.slopes = self.add_weight(name="slopes", shape=(2, self.heads), initializer="zeros")
-        self._start = (-np.log(reach)).astype("float32")
-
-    def call(self, inputs, notes):
-        batch, number = ops.shape(inputs)[0], ops.shape(inputs)[1]
-        size = inputs.shape[-1] // (3 * self.heads)
-        parts = ops.reshape(inputs, (batch, number, 3, self.heads, size))
-        queries, keys, values = (
-            ops.transpose(parts[:, :, part], (0, 2, 1, 3)) for part in range(3)
-        )  # [batch, head, note, size]
-        slopes = ops.exp(self.slopes + self._start)[:, :, None, None]
-        apart = [
-            ops.abs(notes[:, None, :, None, of] - notes[:, None, None, :, of]) for of in (ONSET, PITCH)
-        ]  # [batch, 1, n, n]
-        logits = ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2))) * size**-0.5
-        logits = logits - slopes[0] * apart[0] - slopes[1] * apart[1]
-        logits = logits + 1e9 * (is_note(notes)[:, None, None, :] - 1.0)
-        heard = ops.matmul(ops.softmax(logits, axis=-1), values)
-        return ops.reshape(ops.transpose(heard, (0, 2, 1, 3)), (batch, number, self.heads * size))
-
-    def compute_output_shape(self, inputs_shape, notes_shape):
-        return (*inputs_shape[:2], inputs_shape[-1] // 3)
-
-    def get_config(self):
-        return {**super().get_config(), "heads": self.heads}
 
 
 @keras.saving.register_keras_serializable(package="polyamp")

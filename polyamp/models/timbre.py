@@ -15,7 +15,6 @@ from polyamp.models.note_layers import (
     PITCH,
     CropAndPool,
     MergeNotes,
-    NoteAttention,
     NoteFeatures,
     NotePatches,
     NoteRolls,
@@ -75,7 +74,8 @@ def _harmonics_network(hparams: TimbreHParams, name: str) -> keras.Model:
         x = layers.Dropout(hparams.timbre_dropout, name=f"timbre_dropout{number}")(x)
     pitch = MergeNotes(name="timbre_merged_pitch")(PitchFeatures(name="timbre_pitch", dtype="float32")(notes))
     x = layers.Concatenate(name="timbre_evidence", dtype="float32")([x, pitch])
-    family = _families(x, notes, hparams, "softmax")
+    x = layers.Dense(constants.NUM_FAMILIES, activation="softmax", dtype="float32", name="timbre_family")(x)
+    family = SplitNotes(name="family", dtype="float32")(x, notes)
     return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)
 
 
@@ -108,39 +108,9 @@ def _pitch_shared_network(hparams: TimbreHParams, name: str) -> keras.Model:
     for number, units in enumerate(hparams.timbre_note_units, start=1):
         x = layers.Dense(units, activation="relu", name=f"timbre_dense{number}")(x)
         x = layers.Dropout(hparams.timbre_dropout, name=f"timbre_dropout{number}")(x)
-    family = _families(x, notes, hparams, "softmax")
+    x = layers.Dense(constants.NUM_FAMILIES, activation="softmax", dtype="float32", name="timbre_family")(x)
+    family = SplitNotes(name="family", dtype="float32")(x, notes)
     return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)
-
-
-def _families(x: keras.KerasTensor, notes: keras.KerasTensor, hparams: TimbreHParams, activation: str) -> keras.KerasTensor:
-    """From what each note says, `[batch * notes, units]`, to probabilities `[batch, notes, 12]`."""
-    if hparams.timbre_context_blocks:
-        x = SplitNotes(name="timbre_split", dtype="float32")(x, notes)
-        for number in range(1, hparams.timbre_context_blocks + 1):
-            x = _context_block(x, notes, hparams, f"timbre_context{number}")
-        x = MergeNotes(name="timbre_merged_context", dtype="float32")(x)
-    x = layers.Dense(constants.NUM_FAMILIES, activation=activation, dtype="float32", name="timbre_family")(x)
-    return SplitNotes(name="family", dtype="float32")(x, notes)
-
-
-def _context_block(x: keras.KerasTensor, notes: keras.KerasTensor, hparams: TimbreHParams, name: str) -> keras.KerasTensor:
-    """What notes learn from each other: a block of a transformer. `[batch, notes, units]` to the same; starts as identity.
-
-    Two notes of one instrument tell more than either, and what the others play makes some instruments likelier (Vaswani et al.
-    2017, "Attention is all you need", with the normalisation before each part).
-    """
-    units, heads = x.shape[-1], hparams.timbre_context_heads
-    heard = layers.LayerNormalization(dtype="float32", name=f"{name}_norm1")(x)
-    heard = layers.Dense(3 * heads * max(1, units // heads), dtype="float32", name=f"{name}_ask")(heard)
-    heard = NoteAttention(heads, name=f"{name}_attention")(heard, notes)
-    heard = layers.Dropout(hparams.timbre_dropout, dtype="float32", name=f"{name}_dropout1")(heard)
-    heard = layers.Dense(units, kernel_initializer="zeros", dtype="float32", name=f"{name}_heard")(heard)
-    x = layers.Add(dtype="float32", name=f"{name}_add1")([x, heard])
-    thought = layers.LayerNormalization(dtype="float32", name=f"{name}_norm2")(x)
-    thought = layers.Dense(hparams.timbre_context_units, activation="relu", dtype="float32", name=f"{name}_dense")(thought)
-    thought = layers.Dropout(hparams.timbre_dropout, dtype="float32", name=f"{name}_dropout2")(thought)
-    thought = layers.Dense(units, kernel_initializer="zeros", dtype="float32", name=f"{name}_thought")(thought)
-    return layers.Add(dtype="float32", name=f"{name}_add2")([x, thought])
 
 
 def _filters_network(hparams: TimbreHParams, name: str) -> keras.Model:
@@ -180,7 +150,8 @@ def _filters_network(hparams: TimbreHParams, name: str) -> keras.Model:
     x = layers.GlobalMaxPooling1D(name="timbre_highest")(x)
     x = layers.Dense(hparams.timbre_dense_units, activation="relu", name="timbre_dense")(x)
     x = layers.Dropout(hparams.timbre_dropout, name="timbre_dropout1")(x)
-    family = _families(x, notes, hparams, "sigmoid")
+    x = layers.Dense(constants.NUM_FAMILIES, activation="sigmoid", dtype="float32", name="timbre_family")(x)
+    family = SplitNotes(name="family", dtype="float32")(x, notes)
     return keras.Model({"spectrum": spectrum, "notes": notes}, {"family": family}, name=name)
 
 

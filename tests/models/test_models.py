@@ -167,7 +167,7 @@ def test_every_type_that_counts_as_built_can_be_built():
     [
         ("MELODIC", "tiny", {}),
         ("TIMBRE", "tiny", {"timbre_architecture": "filters", "timbre_num_filters": [2, 2]}),
-        ("FULL", "tiny", {"timbre_architecture": "pitch_shared", "timbre_context_blocks": 1}),
+        ("FULL", "tiny", {"timbre_architecture": "pitch_shared"}),
         ("AUTOREGRESSIVE", "autoregressive_tiny", {}),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from polyamp import hparams, models
 from polyamp.models import full, losses, timbre
-from polyamp.models.note_layers import CropAndPool, NoteAttention, NoteFeatures, NotePatches, NoteRolls
+from polyamp.models.note_layers import CropAndPool, NoteFeatures, NotePatches, NoteRolls
 
 RATE = 31.25
 LIST = np.zeros((2, 4, 3), np.float32)  # Padded; a note before the start, one beyond the end, one at the top of the keyboard.
@@ -117,25 +117,6 @@ def test_features_of_notes_are_means_at_their_pitch():
             np.testing.assert_allclose(pooled[b, n, 3 * k : 3 * k + 3], expected, atol=1e-5)
 
 
-def test_notes_listen_to_each_other_less_the_further_apart_they_are():
-    heads, size = 2, 3
-    inputs = np.random.default_rng(6).normal(size=(2, 4, 3 * heads * size)).astype(np.float32)
-    layer = NoteAttention(heads)
-    layer.build(inputs.shape, LIST.shape)
-    layer.set_weights([np.array([[0.3, -0.2], [0.1, -0.4]])])
-    heard = numpy(layer(inputs, LIST))
-    seconds, semitones = np.array([0.5, 32.0]) / np.exp([0.3, -0.2]), np.array([4.0, 64.0]) / np.exp([0.1, -0.4])  # To 1/e.
-    queries, keys, values = inputs.reshape(2, 4, 3, heads, size).transpose(2, 0, 3, 1, 4)
-    for b, head, n in np.ndindex(2, heads, 4):
-        audible = np.flatnonzero(LIST[b, :, 0])
-        far = np.abs(LIST[b, n] - LIST[b, audible])
-        logits = keys[b, head, audible] @ queries[b, head, n] / np.sqrt(size)
-        logits -= far[:, 1] / seconds[head] + far[:, 0] / semitones[head]
-        weights = np.exp(logits) / np.exp(logits).sum()
-        expected = weights @ values[b, head, audible]
-        np.testing.assert_allclose(heard[b, n, head * size : (head + 1) * size], expected, atol=1e-5)
-
-
 def test_decoded_notes_are_those_of_hand_made_rolls():
     onset, frame = np.zeros((1, 30, 88), np.float32), np.zeros((1, 30, 88), np.float32)
     onset[0, 4:7, 10] = [0.6, 0.9, 0.6]  # One peak, three frames wide.
@@ -184,15 +165,11 @@ def test_the_timbre_preset_builds_and_is_small():
     assert model.count_params() < 600_000
 
 
-@pytest.mark.parametrize("context_blocks", [0, 1])
 @pytest.mark.parametrize("architecture", ["harmonics", "filters", "pitch_shared"])
-def test_padding_changes_nothing_and_gives_zeros(architecture, context_blocks):
+def test_padding_changes_nothing_and_gives_zeros(architecture):
     sizes = {"timbre_num_filters": [2, 2], "timbre_patch_units": [4], "timbre_channels": 4}
-    settings = hparams.resolve(
-        "TIMBRE", None, {"timbre_architecture": architecture, "timbre_context_blocks": context_blocks, **sizes}
-    )
+    settings = hparams.resolve("TIMBRE", None, {"timbre_architecture": architecture, **sizes})
     model = models.build("TIMBRE", settings)
-    _make_context_audible(model.get_layer("network"))
     audio = np.random.default_rng(4).normal(0, 0.1, (1, 16_000)).astype(np.float32)
     padded = numpy(model({"audio": audio, "notes": LIST[:1]})["family"])
     short = numpy(model({"audio": audio, "notes": LIST[:1, :3]})["family"])
@@ -201,28 +178,7 @@ def test_padding_changes_nothing_and_gives_zeros(architecture, context_blocks):
     assert ((short > 0) & (short < 1)).all()
 
 
-def _make_context_audible(network):
-    """Context blocks start as identity; this is as if they had been trained."""
-    random = np.random.default_rng(8)
-    for layer in network.layers:
-        if layer.name.endswith(("_heard", "_thought")):
-            layer.set_weights([random.normal(0, 0.1, w.shape) for w in layer.get_weights()])
-
-
-def test_a_note_alone_and_among_others_is_another_matter_only_with_context():
-    for blocks in (0, 1):
-        settings = hparams.resolve(
-            "TIMBRE", None, {"timbre_architecture": "harmonics", "timbre_patch_units": [8], "timbre_context_blocks": blocks}
-        )
-        network = models.build("TIMBRE", settings).get_layer("network")
-        _make_context_audible(network)
-        spectrum = np.random.default_rng(9).random((1, 60, 294)).astype(np.float32)
-        far = np.array([[[60, 0.3, 0.5], [72, 1.5, 1.8]]], np.float32)  # No partial, no frame in common.
-        alone, among = (numpy(network({"spectrum": spectrum, "notes": n})["family"])[:, 0] for n in (far * [[[1], [0]]], far))
-        assert np.allclose(alone, among, atol=1e-5) == (blocks == 0)
-
-
-@pytest.mark.parametrize("overrides", [{"timbre_architecture": "pitch_shared"}, {"timbre_context_blocks": 2}, {}])
+@pytest.mark.parametrize("overrides", [{"timbre_architecture": "pitch_shared"}, {}])
 @pytest.mark.parametrize("preset", ["full_compact", None])
 def test_full_is_both_parts_and_each_has_its_own_names(preset, overrides):
     settings = hparams.resolve("FULL", preset, overrides)
