@@ -10,7 +10,7 @@ and Shlens, "Net2Net", ICLR 2016, section 2.3). With three blocks more:
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from absl import app, flags, logging
 
@@ -49,6 +49,7 @@ def _deepen() -> None:
         raise CheckpointError(f"{directory} exists; give another --model_id.")
     shallow = checkpoint.load_model(kind, _MODEL_DIR.value, _LOAD_ID.value, load_full=_LOAD_FULL.value)
     after = hparams.merge(shallow.hparams, parse_overrides(_HPARAMS.value))
+    _require_only_more(hparams.structure(shallow.hparams), hparams.structure(after))
     deep = models.build(kind, after)
     added = _take_over(cast(keras.Model, shallow.model).get_layer("network"), deep.get_layer("network"))
     make_folder(directory, "--model_dir")
@@ -57,13 +58,23 @@ def _deepen() -> None:
     logging.info("%s: %s with %s more", directory, shallow.path, ", ".join(added))
 
 
+def _require_only_more(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Raises `HParamsError` if settings of the architecture differ by anything but numbers added at the end of lists."""
+    from polyamp.errors import HParamsError
+
+    for name, value in before.items():
+        longer = after[name][: len(value)] if isinstance(value, tuple) else after[name]
+        if longer != value:
+            raise HParamsError(f"--hparams: {name} can only be added to, {value} being what the weights were trained with.")
+
+
 def _take_over(shallow: "keras.Model", deep: "keras.Model") -> list[str]:
     """Gives a deeper network the weights of another; returns the names of the layers that only the deeper one has.
 
     New normalisations, which end residual blocks, make what these add small; other new layers start as identity.
 
     Raises:
-        HParamsError: A layer is not in the deeper network or has another shape there.
+        HParamsError: A layer is not in the deeper network or has another shape there, or what is new would not start so.
     """
     import keras
     import numpy as np
@@ -82,6 +93,9 @@ def _take_over(shallow: "keras.Model", deep: "keras.Model") -> list[str]:
         same.set_weights(layer.get_weights())
     if not weighted:
         raise HParamsError("--hparams adds no layer; see the head of this script.")
+    for name in weighted:
+        if "block" not in name and "mixing" not in name:
+            raise HParamsError(f"--hparams: {name} would be new and change what is heard; only add blocks of pitch_shared.")
     for layer in weighted.values():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(np.full(layer.gamma.shape, _SMALL))

@@ -71,8 +71,21 @@ def test_a_full_model_gives_its_melodic_part(load, runs):
     [
         ("shared", {"temporal_dilations": [1, 2], "mixing_after": [1]}, HParamsError, "adds no layer"),
         ("published", {"temporal_dilations": [1, 2, 4, 8, 16, 32, 1, 1]}, HParamsError, "adds no layer"),
-        ("shared", {"temporal_dilations": [1]}, HParamsError, "block2_conv would be gone"),
-        ("shared", {"channels": 12, "temporal_dilations": [1, 2, 1]}, HParamsError, "stem_conv would have another shape"),
+        (
+            "published",
+            {
+                "num_filters": [48, 48, 96, 96, 96],
+                "temporal_sizes": [3] * 5,
+                "freq_sizes": [3] * 5,
+                "pool_sizes": [1, 2, 2, 1, 1],
+            },
+            HParamsError,
+            "only add blocks of pitch_shared",
+        ),
+        ("shared", {"temporal_dilations": [1]}, HParamsError, "temporal_dilations can only be added to"),
+        ("shared", {"temporal_dilations": [2, 2, 1]}, HParamsError, "temporal_dilations can only be added to"),
+        ("shared", {"channels": 12, "temporal_dilations": [1, 2, 1]}, HParamsError, "channels can only be added to"),
+        ("shared", {"harmonics": [1, 2, 3, 4]}, HParamsError, "stem_conv would have another shape"),
         ("shared", {"temporal_dilations": [1, 2, 1], "mixing_after": [1, 4]}, HParamsError, "mixing_after names block 4"),
         ("shared", {"no_such_setting": 1}, HParamsError, "no_such_setting"),
         ("nowhere", {"temporal_dilations": [1, 2, 1]}, CheckpointError, "nowhere"),
