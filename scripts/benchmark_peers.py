@@ -144,8 +144,7 @@ def _benchmark() -> None:
 
     chosen = systems()
     data = {folder: read_data(folder) for folder in _DATA.value}
-    output_dir = Path(_OUTPUT_DIR.value)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    output_dir = atomic.make_folder(_OUTPUT_DIR.value, "--output_dir")
     results: dict[str, Any] = {"machine": _machine(), "systems": {}}
     with tempfile.TemporaryDirectory() as folder:
         speed_audio = _speed_audio(next(iter(data.values())), Path(folder)) if _SPEED_SECONDS.value else None

@@ -36,8 +36,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _deepen() -> None:
-    import keras
-
     from polyamp import checkpoint, hparams, models
     from polyamp.atomic import make_folder, write_text
     from polyamp.errors import CheckpointError
@@ -51,7 +49,7 @@ def _deepen() -> None:
     after = hparams.merge(shallow.hparams, parse_overrides(_HPARAMS.value))
     _require_only_more(hparams.structure(shallow.hparams), hparams.structure(after))
     deep = models.build(kind, after)
-    added = _take_over(cast(keras.Model, shallow.model).get_layer("network"), deep.get_layer("network"))
+    added = _take_over(cast("keras.Model", shallow.model).get_layer("network"), deep.get_layer("network"))
     make_folder(directory, "--model_dir")
     checkpoint.save(checkpoint.step_path(directory, shallow.step), deep, {"step": shallow.step})
     write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(after))
@@ -74,7 +72,7 @@ def _take_over(shallow: "keras.Model", deep: "keras.Model") -> list[str]:
     New normalisations, which end residual blocks, make what these add small; other new layers start as identity.
 
     Raises:
-        HParamsError: A layer is not in the deeper network or has another shape there, or what is new would not start so.
+        HParamsError: A layer has another shape in the deeper network, or what is new there would not start so, or nothing is.
     """
     import keras
     import numpy as np
@@ -85,11 +83,9 @@ def _take_over(shallow: "keras.Model", deep: "keras.Model") -> list[str]:
     for layer in shallow.layers:
         if not layer.weights:
             continue
-        same = weighted.pop(layer.name, None)
-        if same is None or [w.shape for w in same.weights] != [w.shape for w in layer.weights]:
-            raise HParamsError(
-                f"--hparams: {layer.name} would {'be gone' if same is None else 'have another shape'}; only add blocks."
-            )
+        same = weighted.pop(layer.name)  # Lists of blocks have only become longer.
+        if [w.shape for w in same.weights] != [w.shape for w in layer.weights]:
+            raise HParamsError(f"--hparams: {layer.name} would have another shape; only add blocks.")
         same.set_weights(layer.get_weights())
     if not weighted:
         raise HParamsError("--hparams adds no layer; see the head of this script.")

@@ -91,6 +91,7 @@ def test_the_oracle_agrees(load: Callable, folder: Path):
         ({"data": "{folder}/absent"}, "absent"),
         ({"data": "{folder}/audio:{folder}"}, "no notes of that name"),
         ({"systems": "Nobody"}, "Nobody"),
+        ({"output_dir": "{folder}/right.py"}, "right.py: cannot be made a folder"),
         ({"command": "Broken"}, "NAME=COMMAND"),
         ({"command": "Fails=false {audio} {output_dir}", "systems": "Fails"}, "exit status 1"),
         ({"command": "Silent=true {audio} {output_dir}", "systems": "Silent"}, "wrote no MIDI"),
