@@ -8,7 +8,8 @@ ROOT = Path(__file__).parent
 VERSION = (ROOT / "polyamp/__init__.py").read_text(encoding="utf-8").split('__version__ = "')[1].split('"')[0]
 
 BEAM = ["apache-beam[tfrecord]>=2.77"]
-TEST = [*BEAM, "dill", "hypothesis", "jax", "pytest", "pytest-xdist"]
+RENDERING = ["pedalboard"]  # For render_midi.py --effects.
+TEST = [*BEAM, *RENDERING, "dill", "hypothesis", "jax", "pytest", "pytest-xdist"]
 
 setup(
     name="polyamp",
@@ -49,6 +50,7 @@ setup(
     ],
     extras_require={
         "beam": BEAM,
+        "rendering": RENDERING,
         "live": ["python-rtmidi", "sounddevice"],
         "test": TEST,
         "dev": [*TEST, "mypy", "pre-commit", "ruff"],

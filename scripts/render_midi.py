@@ -4,9 +4,9 @@
     python scripts/create_tfrecords.py --dataset=slakh --input_dir=rendered --output_dir=tfrecords
 
 Each stem of a piece gets a SoundFont, a program, a loudness and a room of its own at random, as Slakh itself was made (Manilow
-et al. 2019); --articulate, --alter and --double make stems differ more than SoundFonts do. The choices depend on --seed, the
-file's name and the number of the variant only. A finished track is not rendered again. With --single_notes in place of --midi
-it renders notes of single instruments, in NSynth's layout:
+et al. 2019); --articulate, --alter, --double, --synthesize and --effects make stems differ more than SoundFonts
+do. The choices depend on --seed, the file's name and the number of the variant only. A finished track is not rendered again.
+With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout:
 
     python scripts/render_midi.py --single_notes=mallet,organ --output_dir=single
     python scripts/create_tfrecords.py --dataset=nsynth --input_dir=single --output_dir=single_tfrecords
@@ -67,6 +67,16 @@ _ALTER = flags.DEFINE_float(
 _DOUBLE = flags.DEFINE_float(
     "double", 0.0, "Share of stems that two presets of a family play in unison.", lower_bound=0.0, upper_bound=1.0
 )
+_SYNTHESIZE = flags.DEFINE_float(
+    "synthesize", 0.0, "Share of stems that a synthesizer of random settings plays.", lower_bound=0.0, upper_bound=1.0
+)
+_EFFECTS = flags.DEFINE_float(
+    "effects",
+    0.0,
+    "Share of stems with effects such as chorus and echo, and of mixes mastered.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all random choices.", lower_bound=0)
 _JOBS = flags.DEFINE_integer("jobs", os.cpu_count() or 1, "Tracks rendered at the same time.", lower_bound=1)
 _TIMEOUT = flags.DEFINE_float("timeout", 300.0, "Seconds after which FluidSynth counts as hung.", lower_bound=1.0)
@@ -74,6 +84,7 @@ _TIMEOUT = flags.DEFINE_float("timeout", 300.0, "Seconds after which FluidSynth 
 _DEBIAN = Path("/usr/share/sounds")
 _RENDER_RATE = 44_100  # Hz; lower, FluidSynth would alias.
 _STEM_DB = -26.0  # Power of the usual stem while it sounds.
+_EFFECTS_DB = -20.0  # And of what goes into effects.
 _NOTE_SECONDS, _HELD_SECONDS = 4.0, 3.0  # NSynth's.
 _ABLE = 0.95  # Share of its notes that the preset of a stem should be able to play.
 _DRUM_BANK = 128
@@ -193,7 +204,7 @@ def _do_all(tasks: Sequence[tuple[Any, ...]], do: Callable[..., object], unit: s
 def _render_track(path: Path, variant: int, folder: Path, sounds: "Sequence[Sound]") -> None:
     """One track, under its name only when it is complete."""
     from polyamp.errors import PolyampError
-    from polyamp.rendering import stems
+    from polyamp.rendering import effects, stems, synthesizer
 
     if _is_finished(folder, path):
         return
@@ -214,6 +225,9 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: "Sequence[Soun
         for stem in chosen:
             sound = choose_sound(stem, sounds, rng)
             stem = _varied(stem, rng)
+            if sound and not stem.is_drum and _by_chance(_SYNTHESIZE.value, rng):
+                sound = synthesizer.sound_of(sound.program)
+                stem = dataclasses.replace(stem, controls=[])  # It knows no pedal.
             name = f"S{len(described):02d}"
             # What the preset cannot play must not be in the labels.
             stem = dataclasses.replace(stem, notes=[note for note in stem.notes if sound and note[2] in sound.keys])
@@ -222,6 +236,8 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: "Sequence[Soun
             part = _play(stem, sound, unfinished / "MIDI" / f"{name}.mid", path, rng)
             if not stem.is_drum and rng.random() < _DOUBLE.value:
                 part = _doubled(part, stem, sound, sounds, path, rng)
+            if not stem.is_drum and _by_chance(_EFFECTS.value, rng):
+                part = effects.on_stem(_at_level(part, _EFFECTS_DB), rng)
             parts.append(_at_level(part, _STEM_DB + rng.uniform(-_GAIN_DB.value, _GAIN_DB.value)))
             described[name] = {"program": sound.program, "is_drum": stem.is_drum, "sound": sound}
         if not parts:
@@ -229,6 +245,8 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: "Sequence[Soun
         mix = np.zeros(max(map(len, parts)), np.float32)
         for part in parts:
             mix[: len(part)] += part
+        if _by_chance(_EFFECTS.value, rng):
+            mix = effects.on_mix(_at_level(mix, _EFFECTS_DB), rng)
         mix *= 10 ** (rng.uniform(-12.0, -0.5) / 20) / max(float(np.abs(mix).max()), 1e-6)
         soundfile.write(unfinished / "mix.flac", mix, 16_000, subtype="PCM_16")
         (unfinished / "metadata.yaml").write_text(_metadata(path, described), encoding="utf-8")
@@ -236,6 +254,11 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: "Sequence[Soun
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _by_chance(share: float, rng: np.random.Generator) -> bool:
+    """True that often; 0 leaves the generator alone, so that what earlier versions rendered comes out again."""
+    return share > 0 and bool(rng.random() < share)
 
 
 def _varied(stem: "Stem", rng: np.random.Generator) -> "Stem":
@@ -251,9 +274,13 @@ def _varied(stem: "Stem", rng: np.random.Generator) -> "Stem":
 
 def _play(stem: "Stem", sound: "Sound", midi: Path, source: Path, rng: np.random.Generator) -> np.ndarray:
     """What a stem sounds like with that preset, float32 [samples]; its notes are written to `midi`."""
-    from polyamp.rendering import stems
+    from polyamp import constants
+    from polyamp.rendering import stems, synthesizer
 
     stems.write_stem(stem, sound, midi)
+    if synthesizer.plays(sound):
+        family = constants.FAMILIES[constants.PROGRAM_FAMILY[sound.program]]
+        return synthesizer.play(stem, synthesizer.random_patch(family, rng), rng)
     room = bool(rng.random() < _ROOM.value)
     return run_fluidsynth(midi, sound.soundfont, room, f"{source}, stem {stem.name or midi.stem}")
 

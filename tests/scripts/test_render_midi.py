@@ -251,6 +251,38 @@ def test_a_doubled_stem_sounds_with_two_presets_and_is_labelled_once(render: Cal
     assert len(list((tmp_path / "out" / "train" / "Track00001" / "MIDI").iterdir())) == 1
 
 
+def test_synthesized_stems_keep_program_and_notes_but_no_pedal(render: Callable, tmp_path: Path):
+    _midi(tmp_path / "a.mid", BASS, DRUMS, controls=((64, 127, 0.0),))
+    script = render(midi=tmp_path / "a.mid", synthesize=1)
+    played = []
+    script.run_fluidsynth = lambda midi, *others: played.append(midi.name) or _synthesise(midi, *others)
+    assert _run(script) == 0
+    (track,) = sources.find("slakh", tmp_path / "out")
+    stems_of = yaml.safe_load((track.audio.parent / "metadata.yaml").read_text())["stems"].values()
+    assert sorted((stem["plugin_name"], stem["program_num"]) for stem in stems_of) == [("font.sf2", 128), ("synthesizer", 33)]
+    assert len(played) == 1  # The drums.
+    audio, notes = sources.load(track)
+    np.testing.assert_allclose([notes.onset, notes.offset], [[0.5, 1.0], [1.0, 1.5]], atol=2e-3)  # Not held by the pedal.
+    assert notes.pitch.tolist() == [40, 43] and set(notes.program) == {33}
+    second = np.abs(np.fft.rfft(audio[17_000:23_000] * np.hanning(6000)))
+    hz = np.fft.rfftfreq(6000, 1 / 16_000)
+    multiples = np.abs(hz / 98.0 - np.round(hz / 98.0)) < 0.1  # G2.
+    assert second[multiples].max() > 5 * second[~multiples & (hz > 60)].max()
+
+
+def test_effects_change_stems_and_mix_and_leave_the_labels(render: Callable, tmp_path: Path):
+    _midi(tmp_path / "a.mid", BASS, PIANO)
+    made = {}
+    for name, share in (("dry", 0), ("wet", 1), ("again", 1)):
+        assert _run(render(midi=tmp_path / "a.mid", effects=share, output_dir=tmp_path / name)) == 0
+        made[name] = _contents(tmp_path / name)
+    assert made["wet"] == made["again"]
+    (dry, notes), (wet, same) = (sources.load(sources.find("slakh", tmp_path / name)[0]) for name in ("dry", "wet"))
+    assert len(wet) > len(dry) + 16_000  # Time to fade.
+    assert same == notes
+    assert np.abs(np.corrcoef(dry, wet[: len(dry)])[0, 1]) < 0.999
+
+
 def test_a_hanging_fluidsynth_is_stopped(
     load: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
