@@ -103,12 +103,14 @@ def main(argv: Sequence[str]) -> int:
 def _run() -> None:
     from polyamp.atomic import make_folder
     from polyamp.errors import PolyampError
-    from polyamp.rendering import soundfonts
+    from polyamp.rendering import effects, soundfonts
 
     if bool(_MIDI.value) == bool(_SINGLE_NOTES.value):
         raise PolyampError("give --midi or --single_notes, one of them.")
     if shutil.which("fluidsynth") is None:
         raise PolyampError("the program fluidsynth is not installed; on Debian: apt-get install fluidsynth fluid-soundfont-gm.")
+    if _EFFECTS.value:
+        effects.load_pedalboard()  # Missing, it should be missed before anything is rendered.
     sounds = [sound for path in _soundfonts() for sound in soundfonts.read_presets(path)]
     make_folder(_OUTPUT_DIR.value, "--output_dir")
     if _MIDI.value:

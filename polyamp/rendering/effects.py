@@ -3,6 +3,8 @@
 None delays what it is given, so that labels stay true. They are pedalboard's, which only this needs: `pip install pedalboard`.
 """
 
+from types import ModuleType
+
 import numpy as np
 import soxr
 
@@ -26,7 +28,7 @@ def on_stem(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Raises:
         PolyampError: pedalboard is not installed.
     """
-    pedalboard = _pedalboard()
+    pedalboard = load_pedalboard()
     makers = {
         "filter": lambda: _tone(rng),
         "distortion": lambda: pedalboard.Distortion(rng.uniform(3.0, 28.0)),
@@ -47,7 +49,7 @@ def on_stem(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def on_mix(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A mix as it is mastered, each step by chance: tone, saturation, compression, reverb, limiter; as `on_stem`."""
-    pedalboard = _pedalboard()
+    pedalboard = load_pedalboard()
     chain = []
     if rng.random() < 0.7:
         chain.append(_tone(rng))
@@ -68,7 +70,7 @@ def on_mix(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _tone(rng: np.random.Generator):
     """An equalizer: two shelves and a peak."""
-    pedalboard = _pedalboard()
+    pedalboard = load_pedalboard()
     return pedalboard.Pedalboard(
         [
             pedalboard.LowShelfFilter(rng.uniform(80, 400), rng.uniform(-8.0, 6.0)),
@@ -82,7 +84,7 @@ def _tone(rng: np.random.Generator):
 
 def _reverb(rng: np.random.Generator, most: float):
     wet = rng.uniform(0.05, most)
-    return _pedalboard().Reverb(rng.uniform(0.1, 0.95), rng.uniform(0.1, 0.9), wet_level=wet, dry_level=1.0 - wet)
+    return load_pedalboard().Reverb(rng.uniform(0.1, 0.95), rng.uniform(0.1, 0.9), wet_level=wet, dry_level=1.0 - wet)
 
 
 def _run(chain: list, samples: np.ndarray) -> np.ndarray:
@@ -90,11 +92,12 @@ def _run(chain: list, samples: np.ndarray) -> np.ndarray:
     if not chain:
         return padded
     stereo = np.stack([soxr.resample(padded, constants.SAMPLE_RATE, _RATE)] * 2)  # Some effects differ from side to side.
-    result = _pedalboard().Pedalboard(chain)(stereo, _RATE).mean(axis=0)
+    result = load_pedalboard().Pedalboard(chain)(stereo, _RATE).mean(axis=0)
     return soxr.resample(result, _RATE, constants.SAMPLE_RATE)[: len(padded)].astype(np.float32)
 
 
-def _pedalboard():
+def load_pedalboard() -> ModuleType:
+    """The module that the effects come from; `PolyampError` if it is not installed."""
     try:
         import pedalboard
     except ImportError as error:

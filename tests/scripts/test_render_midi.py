@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -281,6 +282,16 @@ def test_effects_change_stems_and_mix_and_leave_the_labels(render: Callable, tmp
     assert len(wet) > len(dry) + 16_000  # Time to fade.
     assert same == notes
     assert np.abs(np.corrcoef(dry, wet[: len(dry)])[0, 1]) < 0.999
+
+
+def test_effects_without_pedalboard_are_one_line_before_anything_is_made(
+    render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    _midi(tmp_path / "a.mid", BASS)
+    script = render(midi=tmp_path / "a.mid", effects=0.5)
+    monkeypatch.setitem(sys.modules, "pedalboard", None)
+    assert _run(script) == 1
+    assert "pip install pedalboard" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_hanging_fluidsynth_is_stopped(
