@@ -22,13 +22,8 @@ _MOST_PARTIALS = 48
 _BLOCK = 64  # Samples (4 ms), over which the filter's cutoff moves linearly.
 _BAR_RATIOS = ((1.0, 3.93, 9.6), (1.0, 2.76, 5.40, 8.93), (1.0, 2.0, 3.0, 4.2, 5.4, 6.8), (0.5, 1.0, 1.19, 1.5, 2.0, 2.7, 3.3))
 _DRAWBARS = np.array([0.5, 1.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0])  # Of a Hammond organ, as multiples of the pitch.
-_VOWELS = (
-    (730, 1090, 2440),
-    (530, 1840, 2480),
-    (270, 2290, 3010),
-    (570, 840, 2410),
-    (300, 870, 2240),
-)  # Peterson, Barney 1952.
+# Formants of five vowels in Hz (Peterson and Barney 1952, men).
+_VOWELS = ((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,9 +163,8 @@ def _partials(patch: Patch, pitch_hz: float, time: np.ndarray, velocity: int, rn
 
 def _modulated(modulation: tuple[float, float, float], pitch_hz: float, time: np.ndarray, vibrato: np.ndarray) -> np.ndarray:
     ratio, index, seconds = modulation
-    room = max(
-        0.0, (_HIGHEST / pitch_hz - 1) / ratio - 1
-    )  # By Carson's rule the band reaches to (index + 1) times the modulator.
+    # By Carson's rule the band reaches to (index + 1) times the modulator's frequency beside the carrier's.
+    room = max(0.0, (_HIGHEST / pitch_hz - 1) / ratio - 1)
     at = 2 * np.pi * pitch_hz * (time.astype(np.float64) + vibrato)
     amount = min(index, room) * (0.2 + 0.8 * np.exp(-time / seconds))
     return np.sin(at + amount * np.sin(ratio * at)).astype(np.float32)
