@@ -277,12 +277,12 @@ def _varied(stem: "Stem", rng: np.random.Generator) -> "Stem":
 def _play(stem: "Stem", sound: "Sound", midi: Path, source: Path, rng: np.random.Generator) -> np.ndarray:
     """What a stem sounds like with that preset, float32 [samples]; its notes are written to `midi`."""
     from polyamp import constants
-    from polyamp.rendering import stems, synthesizer
+    from polyamp.rendering import patches, stems, synthesizer
 
     stems.write_stem(stem, sound, midi)
     if synthesizer.plays(sound):
         family = constants.FAMILIES[constants.PROGRAM_FAMILY[sound.program]]
-        return synthesizer.play(stem, synthesizer.random_patch(family, rng), rng)
+        return synthesizer.play(stem, patches.random_patch(family, rng), rng)
     room = bool(rng.random() < _ROOM.value)
     return run_fluidsynth(midi, sound.soundfont, room, f"{source}, stem {stem.name or midi.stem}")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from polyamp import constants
-from polyamp.rendering import synthesizer
+from polyamp.rendering import patches, synthesizer
+from polyamp.rendering.patches import Patch
 from polyamp.rendering.stems import Stem
-from polyamp.rendering.synthesizer import Patch
 
 RATE = 16_000
 SAW = Patch(np.arange(1.0, 40.0), 1.0 / np.arange(1.0, 40.0))
@@ -47,7 +47,7 @@ def test_high_notes_do_not_alias(patch: Patch, pitch: int):
 @pytest.mark.parametrize("family", [family for family in constants.FAMILIES if family != "mallet"])
 def test_every_family_is_heard_at_its_pitch(family: str):
     for seed in range(12):
-        patch = synthesizer.random_patch(family, np.random.default_rng(seed))
+        patch = patches.random_patch(family, np.random.default_rng(seed))
         samples = _play(patch, (0.0, 1.5, 57, 100))
         assert np.isfinite(samples).all()
         share = _share_near_multiples(samples[: 3 * RATE // 2], 110.0, tolerance=0.13)  # An organ's pipes sound below, too.
@@ -55,7 +55,7 @@ def test_every_family_is_heard_at_its_pitch(family: str):
 
 
 def test_a_note_begins_and_ends_where_it_is_written():
-    patch = synthesizer.random_patch("organ", np.random.default_rng(3))
+    patch = patches.random_patch("organ", np.random.default_rng(3))
     samples = np.abs(_play(patch, (0.5, 1.0, 60, 100), (2.0, 2.5, 60, 100)))
     loud = samples > 0.01 * samples.max()
     assert not loud[: RATE // 2].any() and loud[RATE // 2 : int(0.53 * RATE)].any()
@@ -93,9 +93,7 @@ def test_the_filter_closes_with_its_sweep_and_vibrato_widens_the_spectrum():
 
 def test_settings_differ_from_seed_to_seed_and_follow_it():
     rows = ((0.0, 0.5, 60, 100),)
-    first, again, other = (
-        _play(synthesizer.random_patch("synth_lead", np.random.default_rng(seed)), *rows) for seed in (1, 1, 2)
-    )
+    first, again, other = (_play(patches.random_patch("synth_lead", np.random.default_rng(seed)), *rows) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert len(first) != len(other) or not np.allclose(first, other)
 
