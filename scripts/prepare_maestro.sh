@@ -117,7 +117,7 @@ names=$(list)
 total=$(grep -c . <<<"$names" || true)
 recordings=$(grep -c -E '\.(wav|flac|mp3)$' <<<"$names" || true)
 ((recordings > 0)) || fail "$source: no recordings in it."
-find "$output/flac" -name '.*.flac' -delete # Of a run that was killed.
+find "$output/flac" -type f -name '.[0-9]*' -delete # Of a run that was killed.
 echo "$recordings recordings in $source, $jobs at a time"
 done=0
 status=$(mktemp)
