@@ -77,6 +77,13 @@ def acoustic_step(weights: Weights, hparams: AutoregressiveHParams) -> Step:
     return step
 
 
+def _kernel(weights: Weights, name: str) -> np.ndarray:
+    """Of a convolution over time and pitch, `[frames, pitches, channels, filters]`, also if it is in two (`conv_rank`)."""
+    if f"{name}/kernel" in weights:
+        return weights[f"{name}/kernel"]
+    return np.einsum("tir,pro->tpio", weights[f"{name}_time/kernel"][:, 0], weights[f"{name}_pitch/kernel"][0])
+
+
 class Convolution:
     """A convolution over time and a second axis, whose ends are padded with zeros; then ReLU, and its input if `residual`.
 
@@ -97,7 +104,7 @@ class Convolution:
         )
         scale = gamma / np.sqrt(variance + _NORM_EPSILON)
         before = weights.get(f"{name}_pitch_bias/bias", np.float32(0.0))
-        kernel = weights[f"{name}_conv{number}/kernel"] * scale
+        kernel = _kernel(weights, f"{name}_conv{number}") * scale
         frames, width, channels, num_filters = kernel.shape
         self._taps = kernel.reshape(frames, width * channels, num_filters).astype(np.float32)
         self._bias = ((before - mean) * scale + beta).astype(np.float32)

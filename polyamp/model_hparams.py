@@ -70,6 +70,7 @@ class MelodicHParams:
     harmonics: tuple[float, ...] = field((0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0), 0.125, 64.0)
     channels: int = field(48, 1, 1024)
     temporal_dilations: tuple[int, ...] = field((1, 2, 4, 8, 16, 32, 1), 1, 256)  # One residual block each.
+    conv_rank: int = field(0, 0, 1024)  # Channels between time and pitch in the blocks' convolutions; 0: over both at once.
     mixing_after: tuple[int, ...] = field((2, 4, 6), 0, 64)  # Pitch mixing follows these blocks, counted from 1; 0: none.
     mixing_channels: int = field(16, 1, 1024)
     mixing_intervals: tuple[int, ...] = field((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)  # Semitones, both ways.

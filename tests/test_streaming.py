@@ -16,6 +16,7 @@ SMALL = {"model_complexity": 3, "fc_size": 24, "recurrent_units": 16}
 VARIANTS = {
     "compact": ("autoregressive_compact", {}),
     "low latency": ("autoregressive_low_latency", {"recurrent_units": 16, "velocity_smoothing": 0.5}),
+    "factored": ("autoregressive_tiny", {"conv_rank": 3}),
     "published": ("autoregressive", SMALL),
     "published shifted": (
         "autoregressive",

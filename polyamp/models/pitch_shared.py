@@ -25,24 +25,38 @@ def _small() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 
-def _convolution(inputs: keras.KerasTensor, channels: int, dilation: int, is_causal: bool, name: str) -> keras.KerasTensor:
-    """3 x 3 convolution without bias, dilated in time: over frames on both sides or, `is_causal`, over the past only."""
-    if is_causal:
-        inputs = layers.ZeroPadding2D(((2 * dilation, 0), (1, 1)), name=f"{name}_past")(inputs)
-    return layers.Conv2D(
-        channels,
-        3,
-        padding="valid" if is_causal else "same",
-        dilation_rate=(dilation, 1),
-        use_bias=False,
-        kernel_initializer=_small(),
-        name=name,
-    )(inputs)
+def _convolution(
+    inputs: keras.KerasTensor, channels: int, dilation: int, is_causal: bool, name: str, rank: int = 0
+) -> keras.KerasTensor:
+    """3 x 3 convolution without bias, dilated in time: over frames on both sides or, `is_causal`, over the past only.
+
+    With a `rank` it is two, over time to so many channels and over pitch from these, with `rank / (1.5 * channels)` times the
+    multiplications (Jaderberg et al., "Speeding up convolutional neural networks with low rank expansions", BMVC 2014).
+    """
+    parts = [(rank, (3, 1), f"{name}_time"), (channels, (1, 3), f"{name}_pitch")] if rank else [(channels, (3, 3), name)]
+    for filters, size, part in parts:
+        if is_causal:
+            inputs = layers.ZeroPadding2D(((dilation * (size[0] - 1), 0), (size[1] // 2,) * 2), name=f"{part}_past")(inputs)
+        inputs = layers.Conv2D(
+            filters,
+            size,
+            padding="valid" if is_causal else "same",
+            dilation_rate=(dilation if size[0] > 1 else 1, 1),
+            use_bias=False,
+            kernel_initializer=_small(),
+            name=part,
+        )(inputs)
+    return inputs
 
 
-def residual_block(inputs: keras.KerasTensor, dilation: int, name: str, is_causal: bool = False) -> keras.KerasTensor:
-    """3 x 3 convolution (dilated in time), batch normalisation, ReLU, added to its input. `[batch, time, 88, channels]`."""
-    outputs = _convolution(inputs, inputs.shape[-1], dilation, is_causal, f"{name}_conv")
+def residual_block(
+    inputs: keras.KerasTensor, dilation: int, name: str, is_causal: bool = False, rank: int = 0
+) -> keras.KerasTensor:
+    """3 x 3 convolution (dilated in time, in two if it has a `rank`), batch normalisation, ReLU, added to its input.
+
+    `[batch, time, 88, channels]`.
+    """
+    outputs = _convolution(inputs, inputs.shape[-1], dilation, is_causal, f"{name}_conv", rank)
     outputs = layers.BatchNormalization(name=f"{name}_norm")(outputs)
     outputs = layers.ReLU(name=f"{name}_relu")(outputs)
     return layers.Add(name=f"{name}_add")([inputs, outputs])
@@ -68,7 +82,7 @@ def trunk(spectrum: keras.KerasTensor, hparams: MelodicHParams, is_causal: bool 
     x = layers.BatchNormalization(name="stem_norm")(x)
     x = layers.ReLU(name="stem_relu")(x)
     for number, dilation in enumerate(hparams.temporal_dilations, start=1):
-        x = residual_block(x, dilation, f"block{number}", is_causal)
+        x = residual_block(x, dilation, f"block{number}", is_causal, hparams.conv_rank)
         if number in hparams.mixing_after:
             x = mixing_block(x, hparams.mixing_channels, hparams.mixing_intervals, f"mixing{number}")
     return x

@@ -65,8 +65,9 @@ def test_unknown_model_types_are_errors():
         models.build("LYRIC", hparams.resolve("MELODIC"))
 
 
-def test_pitch_shared_network_moves_its_answer_with_the_pitch():
-    settings = hparams.resolve("MELODIC", "tiny")
+@pytest.mark.parametrize("rank", [0, 3])
+def test_pitch_shared_network_moves_its_answer_with_the_pitch(rank):
+    settings = hparams.resolve("MELODIC", "tiny", {"conv_rank": rank})
     network = pitch_shared.build_network(settings)
     spectrum = np.zeros((1, 9, 294), np.float32)
     harmonics = [0, 36, 57]  # Bins above the fundamental's of harmonics 1, 2 and 3.
