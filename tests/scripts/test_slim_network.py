@@ -1,5 +1,7 @@
 """scripts/slim_network.py: exact where nothing is lost, nearest where something is, and what cannot be made smaller."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ MIXED = {"mixing_channels": 4}  # As the preset `tiny`, which has 8 channels in 
 SILENT = [0, 2]  # Of them, in "shared" and "joint".
 
 
-@pytest.fixture
-def runs(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Melodic models "shared", "published" and "small" and Full "joint", at step 3, and a recording to listen to."""
+    root = tmp_path_factory.mktemp("made")
     published = {"architecture": "onsets_frames", "spec_type": "mel"}
     for seed, (kind, model_id, overrides) in enumerate(
         (
@@ -34,13 +37,19 @@ def runs(tmp_path):
             network = network.get_layer("network")
         if model_id in ("shared", "joint"):
             _silence(network)
-        folder = checkpoint.folder(tmp_path, kind, model_id)
+        folder = checkpoint.folder(root, kind, model_id)
         folder.mkdir(parents=True)
         (folder / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
         checkpoint.save(checkpoint.step_path(folder, 3), model, {"step": 3})
     noise = np.random.default_rng(5).normal(0, 0.1, 32_000).astype(np.float32)
-    records.write(tmp_path / "heard.tfrecord", [Example("noise", noise, Notes.of([0.5], [1.0], [60], 80), (80, 80))])
-    return tmp_path
+    records.write(root / "heard.tfrecord", [Example("noise", noise, Notes.of([0.5], [1.0], [60], 80), (80, 80))])
+    return root
+
+
+@pytest.fixture
+def runs(made, tmp_path):
+    """A copy of them, to write to."""
+    return shutil.copytree(made, tmp_path / "runs")
 
 
 def _silence(network):
