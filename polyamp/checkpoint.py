@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polyamp import hparams as hparams_lib
-from polyamp.atomic import replacing
+from polyamp.atomic import make_folder, replacing, write_text
 from polyamp.errors import CheckpointError, HParamsError
 from polyamp.hparams import MelodicHParams
 
@@ -46,6 +46,14 @@ class Loaded:
 def folder(model_dir: str | Path, model_type: str, model_id: str) -> Path:
     """Where the checkpoints of a model id lie."""
     return Path(model_dir) / model_type / model_id
+
+
+def new_folder(model_dir: str | Path, model_type: str, model_id: str) -> Path:
+    """Where a model of a new name shall lie; nothing is made yet. `CheckpointError` if there is one of that name."""
+    directory = folder(model_dir, model_type, model_id)
+    if directory.exists():
+        raise CheckpointError(f"{directory} exists; give another --model_id.")
+    return directory
 
 
 def numbered(directory: Path) -> list[Path]:
@@ -97,6 +105,15 @@ def save(
         arrays = {name: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a for name, a in arrays.items()}
     with replacing(path) as temporary:
         np.savez(temporary, **{**arrays, _META: np.array(json.dumps(dict(meta)))})
+
+
+def save_as_new(directory: Path, model: "keras.Model", hparams: MelodicHParams, step: int) -> Path:
+    """Makes a folder (see `new_folder`) with a model's weights, as of that step, and its settings; returns the checkpoint."""
+    make_folder(directory, "--model_dir")
+    path = step_path(directory, step)
+    save(path, model, {"step": step})
+    write_text(directory / HPARAMS_FILE, hparams_lib.to_json(hparams))
+    return path
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

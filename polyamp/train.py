@@ -101,7 +101,7 @@ def _freeze(model: keras.Model, beginnings: str) -> None:
     if not beginnings:
         return
     wanted = tuple(beginning.strip() for beginning in beginnings.split(","))
-    layers = [layer for layer in layers_of(model) if layer.weights]
+    layers = [layer for layer in _layers(model) if layer.weights]
     for beginning in wanted:
         if not beginning or not any(layer.name.startswith(beginning) for layer in layers):
             names = ", ".join(layer.name for layer in layers)
@@ -110,11 +110,11 @@ def _freeze(model: keras.Model, beginnings: str) -> None:
         layer.trainable = layer.name.startswith(wanted)
 
 
-def layers_of(model: keras.Model) -> Iterator[keras.layers.Layer]:
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """The layers of a model and of the models in it."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from layers_of(layer)
+            yield from _layers(layer)
         else:
             yield layer
 

@@ -31,13 +31,10 @@ def _average() -> None:
     import keras
     import numpy as np
 
-    from polyamp import checkpoint, hparams
-    from polyamp.atomic import make_folder, write_text
+    from polyamp import checkpoint
     from polyamp.errors import CheckpointError
 
-    directory = checkpoint.folder(_MODEL_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value)
-    if directory.exists():
-        raise CheckpointError(f"{directory} exists; give another --model_id.")
+    directory = checkpoint.new_folder(_MODEL_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value)
     if len(_LOAD_IDS.value) < 2:
         raise CheckpointError(f"--load_ids={','.join(_LOAD_IDS.value)} names fewer than two checkpoints: nothing to average.")
     loaded = [checkpoint.load_model(_MODEL_TYPE.value, _MODEL_DIR.value, load_id) for load_id in _LOAD_IDS.value]
@@ -47,11 +44,7 @@ def _average() -> None:
     networks = [cast(keras.Model, of.model) for of in loaded]
     weights = zip(*(network.get_weights() for network in networks), strict=True)
     networks[0].set_weights([np.mean(of_all, axis=0, dtype=np.float64) for of_all in weights])
-
-    make_folder(directory, "--model_dir")
-    path = checkpoint.step_path(directory, max(of.step for of in loaded))
-    checkpoint.save(path, first.model, {"step": max(of.step for of in loaded)})
-    write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(first.hparams))
+    path = checkpoint.save_as_new(directory, networks[0], first.hparams, max(of.step for of in loaded))
     logging.info("%s: mean of %s", path, ", ".join(str(of.path) for of in loaded))
 
 

@@ -37,22 +37,16 @@ def main(argv: Sequence[str]) -> int:
 
 def _deepen() -> None:
     from polyamp import checkpoint, hparams, models
-    from polyamp.atomic import make_folder, write_text
-    from polyamp.errors import CheckpointError
     from polyamp.overrides import parse_overrides
 
     kind = _MODEL_TYPE.value
-    directory = checkpoint.folder(_MODEL_DIR.value, kind, _MODEL_ID.value)
-    if directory.exists():
-        raise CheckpointError(f"{directory} exists; give another --model_id.")
+    directory = checkpoint.new_folder(_MODEL_DIR.value, kind, _MODEL_ID.value)
     shallow = checkpoint.load_model(kind, _MODEL_DIR.value, _LOAD_ID.value, load_full=_LOAD_FULL.value)
     after = hparams.merge(shallow.hparams, parse_overrides(_HPARAMS.value))
     _require_only_more(hparams.structure(shallow.hparams), hparams.structure(after))
     deep = models.build(kind, after)
     added = _take_over(cast("keras.Model", shallow.model).get_layer("network"), deep.get_layer("network"))
-    make_folder(directory, "--model_dir")
-    checkpoint.save(checkpoint.step_path(directory, shallow.step), deep, {"step": shallow.step})
-    write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(after))
+    checkpoint.save_as_new(directory, deep, after, shallow.step)
     logging.info("%s: %s with %s more", directory, shallow.path, ", ".join(added))
 
 

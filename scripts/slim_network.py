@@ -51,19 +51,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _slim() -> None:
     from polyamp import checkpoint, hparams, models
-    from polyamp.atomic import make_folder, write_text
-    from polyamp.errors import CheckpointError
 
-    directory = checkpoint.folder(_MODEL_DIR.value, "MELODIC", _MODEL_ID.value)
-    if directory.exists():
-        raise CheckpointError(f"{directory} exists; give another --model_id.")
+    directory = checkpoint.new_folder(_MODEL_DIR.value, "MELODIC", _MODEL_ID.value)
     before = checkpoint.load_model("MELODIC", _MODEL_DIR.value, _LOAD_ID.value, load_full=_LOAD_FULL.value)
     after = hparams.merge(before.hparams, _changes(before.hparams))
     large, small = cast("keras.Model", before.model), models.build("MELODIC", after)
     _take_over(large, small, _activations(large, before.hparams, _EXAMPLES_PATH.value) if _MIXING_CHANNELS.value else {})
-    make_folder(directory, "--model_dir")
-    checkpoint.save(checkpoint.step_path(directory, before.step), small, {"step": before.step})
-    write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(after))
+    checkpoint.save_as_new(directory, small, after, before.step)
     logging.info("%s: %s with %d of %d parameters", directory, before.path, small.count_params(), large.count_params())
 
 
@@ -115,9 +109,9 @@ def _activations(model: "keras.Model", hparams: "MelodicHParams", examples_path:
 
 def _take_over(large: "keras.Model", small: "keras.Model", activations: dict[str, np.ndarray]) -> None:
     """Gives the smaller model what it can have of the larger one's weights; both have the same layers but for convolutions."""
-    from polyamp.train import layers_of
-
-    sources, targets = ({layer.name: layer for layer in layers_of(model) if layer.weights} for model in (large, small))
+    sources, targets = (
+        {layer.name: layer for layer in model.get_layer("network").layers if layer.weights} for model in (large, small)
+    )
     for name, layer in sources.items():
         if name in targets and [w.shape for w in layer.weights] == [w.shape for w in targets[name].weights]:
             targets[name].set_weights(layer.get_weights())

@@ -134,3 +134,10 @@ def test_what_cannot_be_made_smaller_writes_nothing(load, runs, flags, error, me
     with pytest.raises(error, match=message):
         slim(load, runs, **flags)
     assert sorted(runs.rglob("*")) == before
+
+
+def test_a_model_of_that_name_is_not_touched(load, runs):
+    before = slim(load, runs, rank=4).path.read_bytes()
+    with pytest.raises(CheckpointError, match="slim exists; give another --model_id"):
+        slim(load, runs, rank=5)
+    assert checkpoint.find(runs, "MELODIC", "slim").read_bytes() == before
