@@ -30,7 +30,7 @@ _PATH_ENDINGS = ("_path", "_dir", "_filename", "config")
 _MODE_FLAGS = {
     "train": (
         *("cache_dir", "checkpoint_interval", "dataset_type", "examples_path", "keep_checkpoint_max", "nsynth_examples_path"),
-        *("num_steps", "seed", "strategy", "validation_examples_path"),
+        *("num_steps", "seed", "strategy", "teacher_id", "validation_examples_path"),
     ),
     "eval": ("dataset_type", "eval_name", "eval_num_steps", "examples_path", "output_dir", "save_path"),
     "predict": ("audio_filename", "output_dir", "qpm", "transcribed_file_suffix"),
@@ -74,6 +74,7 @@ def _define_training_flags(values: flags.FlagValues) -> None:
     count("checkpoint_interval", 1_000, "Training steps between checkpoints.")
     count("keep_checkpoint_max", 3, "How many checkpoints of a training are kept, besides the best.")
     string("cache_dir", "Folder where the features of the training audio are kept once computed; for training on a CPU.")
+    string("teacher_id", "Id of a trained Melodic model whose answers are part of the labels, for small networks.")
     flags.DEFINE_integer("seed", 0, "Start of all random numbers of a training.", lower_bound=0, flag_values=values)
     text = "Devices to train on: one; mirrored: all of this machine; multi_worker: of all machines that TF_CONFIG names."
     enum("strategy", "none", ["none", "mirrored", "multi_worker"], text)
@@ -165,6 +166,7 @@ def _train(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
         keep_checkpoint_max=values.keep_checkpoint_max,
         validation_examples_path=values.validation_examples_path,
         cache_dir=values.cache_dir,
+        teacher_id=values.teacher_id,
         seed=values.seed,
         strategy=values.strategy,
     )

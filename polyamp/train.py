@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from absl import logging
 
-from polyamp import callbacks, checkpoint, distribution, models
+from polyamp import callbacks, checkpoint, distillation, distribution, models
 from polyamp import hparams as hparams_lib
 from polyamp.atomic import make_folder, write_text
 from polyamp.data import cache, note_batches, pipeline, records, state_batches
@@ -65,6 +65,17 @@ def _warn_of_emulation(precision: str, cpu_info: Path = Path("/proc/cpuinfo")) -
         logging.warning(
             'This processor has no bfloat16 instructions: "mixed_bfloat16" may take several times as long as "float32".'
         )
+
+
+def _check_teacher(model_type: str, model_dir: str | Path, teacher_id: str | None, cache_dir: str | None) -> None:
+    """Refuses a teacher where there can be none, and one that is not there, before anything is written."""
+    if not teacher_id:
+        return
+    if model_type != "MELODIC":
+        raise PolyampError("--teacher_id is for MELODIC only; leave it out.")
+    if not cache_dir:
+        raise PolyampError("--teacher_id: a teacher hears cached spectrograms; give --cache_dir, too.")
+    checkpoint.find(model_dir, "MELODIC", teacher_id)
 
 
 def _check_data(model_type: str, examples_path: str, nsynth_examples_path: str | None, dataset_type: str | None) -> None:
@@ -244,6 +255,7 @@ def train(
     keep_checkpoint_max: int = 3,
     validation_examples_path: str | None = None,
     cache_dir: str | None = None,
+    teacher_id: str | None = None,
     seed: int = 0,
     strategy: str = "none",
 ) -> Path:
@@ -269,6 +281,8 @@ def train(
         keep_checkpoint_max: How many numbered checkpoints stay.
         validation_examples_path: TFRecords to transcribe at every checkpoint; the best one by note F1 is kept as best.npz.
         cache_dir: Compute the spectrograms once and keep them there; training then runs on any Keras backend.
+        teacher_id: A Melodic model under `model_dir` (see `checkpoint.find`) whose answers are `hparams.teacher_share` of the
+            labels; with `cache_dir`.
         seed: Of weights, crops and augmentation.
         strategy: One of `distribution.STRATEGIES`.
 
@@ -276,6 +290,7 @@ def train(
         PolyampError: Bad settings, data or checkpoints, another worker was lost, or the loss became infinite or NaN.
     """
     load_full = model_type == "FULL" if load_full is None else load_full
+    _check_teacher(model_type, model_dir, teacher_id, cache_dir)
     _check_data(model_type, examples_path, nsynth_examples_path, dataset_type)
     validation_paths = records.expand_paths(validation_examples_path) if validation_examples_path else []
     directory = checkpoint.folder(model_dir, model_type, model_id)
@@ -296,6 +311,10 @@ def train(
         # The settings that are stored are of one device, whose share of a global batch is batch_size.
         of_all = dataclasses.replace(hparams, batch_size=hparams.batch_size * devices.replicas)
         data = _batches(model, examples_path, nsynth_examples_path, dataset_type, of_all, progress, num_steps, cache_dir)
+        if teacher_id:
+            with _precision(hparams.precision):
+                teacher = distillation.load_teacher(model_dir, teacher_id, model.get_layer("spectrogram"))
+            data = distillation.taught(data, teacher, hparams.teacher_share)
         interval = min(checkpoint_interval, num_steps)
         single = keras.Model(model.input, model.output, name=model.name)  # Outside the scope, for validation on one device.
         saver = callbacks.Saver(

@@ -1,4 +1,4 @@
-"""Writes a Melodic or Timbre model as one with more layers, which hears the same until it is trained on.
+"""Writes a Melodic, Timbre or Autoregressive model as one with more layers, which hears the same until it is trained on.
 
 Training a deeper network from another's weights takes a fraction of the steps that it would from random ones (Chen, Goodfellow
 and Shlens, "Net2Net", ICLR 2016, section 2.3). With three blocks more:
@@ -17,7 +17,7 @@ from absl import app, flags, logging
 if TYPE_CHECKING:
     import keras
 
-_MODEL_TYPE = flags.DEFINE_enum("model_type", "MELODIC", ["MELODIC", "TIMBRE"], "Which model.")
+_MODEL_TYPE = flags.DEFINE_enum("model_type", "MELODIC", ["MELODIC", "TIMBRE", "AUTOREGRESSIVE"], "Which model.")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models.", required=True)
 _LOAD_ID = flags.DEFINE_string("load_id", None, "Which checkpoint: as --load_id of polyamp_runner.py.", required=True)
 _LOAD_FULL = flags.DEFINE_bool("load_full", False, "It is a Full model's, of which the part is taken.")
@@ -73,10 +73,8 @@ def _take_over(shallow: "keras.Model", deep: "keras.Model") -> list[str]:
 
     from polyamp.errors import HParamsError
 
-    weighted = {layer.name: layer for layer in deep.layers if layer.weights}
-    for layer in shallow.layers:
-        if not layer.weights:
-            continue
+    weighted = {layer.name: layer for layer in _weighted_layers(deep)}
+    for layer in _weighted_layers(shallow):
         same = weighted.pop(layer.name)  # Lists of blocks have only become longer.
         if [w.shape for w in same.weights] != [w.shape for w in layer.weights]:
             raise HParamsError(f"--hparams: {layer.name} would have another shape; only add blocks.")
@@ -90,6 +88,14 @@ def _take_over(shallow: "keras.Model", deep: "keras.Model") -> list[str]:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(np.full(layer.gamma.shape, _SMALL))
     return list(weighted)
+
+
+def _weighted_layers(network: "keras.Model") -> "list[keras.layers.Layer]":
+    """The layers that have weights, those of its acoustic model, which an Autoregressive network has as a layer, among them."""
+    import keras
+
+    acoustic = [layer for layer in network.layers if isinstance(layer, keras.Model)]
+    return [layer for model in [network, *acoustic] for layer in model.layers if layer.weights and layer not in acoustic]
 
 
 if __name__ == "__main__":

@@ -255,6 +255,7 @@ def test_training_gets_every_setting(capsys, modules):
         "keep_checkpoint_max": 2,
         "validation_examples_path": "v",
         "cache_dir": "c",
+        "teacher_id": "t",
         "seed": 5,
         "strategy": "mirrored",
     }

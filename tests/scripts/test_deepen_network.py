@@ -12,7 +12,8 @@ from polyamp.errors import CheckpointError, HParamsError
 
 @pytest.fixture
 def runs(tmp_path):
-    """A model folder with Melodic models "shared" and "published", Timbre "alone" and Full "joint", at step 3."""
+    """A model folder with Melodic models "shared" and "published", Timbre "alone", Full "joint" and Autoregressive
+    "live", at step 3."""
     published = {"architecture": "onsets_frames", "spec_type": "mel"}
     for seed, (kind, model_id, overrides) in enumerate(
         (
@@ -20,6 +21,7 @@ def runs(tmp_path):
             ("MELODIC", "published", published),
             ("TIMBRE", "alone", {"timbre_architecture": "pitch_shared"}),
             ("FULL", "joint", {}),
+            ("AUTOREGRESSIVE", "live", {"architecture": "pitch_shared", "spec_type": "log_frequency"}),
         )
     ):
         settings = hparams.resolve(kind, "tiny", overrides)
@@ -57,6 +59,19 @@ def test_a_timbre_model_answers_as_before(load, runs):
     before, after = checkpoint.load_model("TIMBRE", runs, "alone").model(inputs), deep.model(inputs)
     np.testing.assert_allclose(before["family"], after["family"], atol=0.05)
     assert deep.model.get_layer("network").get_layer("timbre_block5_conv")
+
+
+def test_an_autoregressive_model_answers_as_before(load, runs):
+    changes = {"temporal_dilations": [1, 2, 4], "mixing_after": [1, 3]}
+    deep = deepened(load, runs, "AUTOREGRESSIVE", load_id="live", changes=changes)
+    inputs = {
+        "audio": np.random.default_rng(1).normal(0, 0.1, (1, 16_000)).astype(np.float32),
+        "state": np.zeros((1, 32, 88), np.int32),
+        "free_run": np.zeros(1, np.float32),
+    }
+    before, after = checkpoint.load_model("AUTOREGRESSIVE", runs, "live").model(inputs), deep.model(inputs)
+    np.testing.assert_allclose(before["state"], after["state"], atol=0.05)
+    assert deep.model.get_layer("network").get_layer("acoustic").get_layer("block3_conv")
 
 
 def test_a_full_model_gives_its_melodic_part(load, runs):

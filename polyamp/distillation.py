@@ -1,0 +1,56 @@
+"""Training on what another model answers besides the labels: a small network learns from a large one what labels leave out.
+
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), section 2: the loss is that of both
+kinds of targets, which for a log loss is the loss of their mean.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+from absl import logging
+
+from polyamp import checkpoint
+from polyamp.data.cache import Batch
+from polyamp.errors import HParamsError
+
+
+def load_teacher(model_dir: str | Path, teacher_id: str, front_end: keras.layers.Layer) -> keras.Model:
+    """The network of a trained Melodic model: spectra `[batch, time, bins]` to rolls, each `[batch, time, 88]`.
+
+    It computes in the precision that Keras is set to.
+
+    Args:
+        model_dir: Folder of all models.
+        teacher_id: See `checkpoint.find`.
+        front_end: The spectrogram layer of the model that is to learn, whose spectra the teacher must hear, too.
+
+    Raises:
+        CheckpointError: No such checkpoint, or it does not fit.
+        HParamsError: The teacher hears other spectra.
+    """
+    teacher = checkpoint.load_model("MELODIC", model_dir, teacher_id)
+    if _settings(teacher.model.get_layer("spectrogram")) != _settings(front_end):
+        raise HParamsError(
+            f"--teacher_id={teacher_id}: {teacher.path} was trained on other spectrograms; a teacher needs the same "
+            "spec_type, hop_length and the rest of them."
+        )
+    logging.info("The teacher is %s.", teacher.path)
+    return teacher.model.get_layer("network")
+
+
+def _settings(front_end: keras.layers.Layer) -> dict:
+    """What its spectra depend on."""
+    return {name: value for name, value in front_end.get_config().items() if name != "dtype"}
+
+
+def taught(batches: Iterable[Batch], teacher: keras.Model, share: float) -> Iterator[Batch]:
+    """Batches whose labels are for a share in [0, 1] what the teacher answers; spectra and weights stay."""
+    for spectrum, labels, weights in batches:
+        answers = teacher.predict_on_batch(spectrum)
+        yield spectrum, {roll: _mean(label, answers[roll], share) for roll, label in labels.items()}, weights
+
+
+def _mean(label: np.ndarray, answer: np.ndarray, share: float) -> np.ndarray:
+    return ((1.0 - share) * label + share * np.asarray(answer)).astype(np.float32)
