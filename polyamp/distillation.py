@@ -6,6 +6,7 @@ kinds of targets, which for a log loss is the loss of their mean.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import keras
 import numpy as np
@@ -30,14 +31,15 @@ def load_teacher(model_dir: str | Path, teacher_id: str, front_end: keras.layers
         CheckpointError: No such checkpoint, or it does not fit.
         HParamsError: The teacher hears other spectra.
     """
-    teacher = checkpoint.load_model("MELODIC", model_dir, teacher_id)
-    if _settings(teacher.model.get_layer("spectrogram")) != _settings(front_end):
+    loaded = checkpoint.load_model("MELODIC", model_dir, teacher_id)
+    teacher = cast("keras.Model", loaded.model)
+    if _settings(teacher.get_layer("spectrogram")) != _settings(front_end):
         raise HParamsError(
-            f"--teacher_id={teacher_id}: {teacher.path} was trained on other spectrograms; a teacher needs the same "
+            f"--teacher_id={teacher_id}: {loaded.path} was trained on other spectrograms; a teacher needs the same "
             "spec_type, hop_length and the rest of them."
         )
-    logging.info("The teacher is %s.", teacher.path)
-    return teacher.model.get_layer("network")
+    logging.info("The teacher is %s.", loaded.path)
+    return teacher.get_layer("network")
 
 
 def _settings(front_end: keras.layers.Layer) -> dict:
