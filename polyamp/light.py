@@ -44,6 +44,9 @@ class Part:
 class LightModel:
     """A network and its front end; `part` has the parts that `polyamp.transcribe` runs.
 
+    Attributes:
+        num_frames: Frames of the longest windows that it hears.
+
     Args:
         path: A file that `polyamp.light_export` wrote.
         hparams: The settings of the checkpoint beside it.
@@ -60,6 +63,9 @@ class LightModel:
             self._content = lzma.decompress(path.read_bytes())
             self._interpreter = self._new_interpreter()
             self._signatures = set(self._interpreter.get_signature_list())
+            self.num_frames = min(
+                _Signature(self._interpreter.get_signature_runner(name)).num_frames for name in self._signatures
+            )
         except (OSError, lzma.LZMAError, ValueError) as error:
             raise CheckpointError(f"{path}: not a readable network ({error}); remove it, or write it again.") from error
         self._running: str | None = None
@@ -177,12 +183,13 @@ def load(
     network = path_beside(path)
     if hparams.predict_runtime == "keras" or not network.is_file():
         return None
-    if window_length(hparams) > window_length(checkpoint.stored_hparams(path)):
+    model = LightModel(network, hparams)
+    if window_length(hparams) > model.num_frames:
         logging.info("%s: has not been written for windows of that length; predicting with Keras.", network)
         return None
     logging.debug("%s: on LiteRT.", network)
     _, meta = checkpoint.read(path)
-    return checkpoint.Loaded(LightModel(network, hparams), hparams, path, int(meta["step"]))
+    return checkpoint.Loaded(model, hparams, path, int(meta["step"]))
 
 
 def _load_states(where: tuple[Path, MelodicHParams]) -> checkpoint.Loaded | None:

@@ -95,8 +95,8 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
 
 
 def window_frames(hparams: MelodicHParams) -> tuple[int, int]:
-    """Frames of a window's core and of each of its margins."""
-    core = max(1, round(hparams.predict_window_seconds * hparams.frames_per_second))
+    """Frames of a window's core, as many as audio of that length has, and of each of its margins."""
+    core = 1 + round(hparams.predict_window_seconds * hparams.frames_per_second)
     return core, int(np.ceil(hparams.predict_margin_seconds * hparams.frames_per_second))
 
 

@@ -83,7 +83,7 @@ def test_no_margin_keeps_frames_in_step():
     rolls = predict.predict_rolls(FakeModel(), [audio], settings)["onset"]
     expected = _expected_roll(audio)
     assert rolls.shape == expected.shape
-    inside = [t for t in range(len(rolls)) if REACH < t % 31 < 31 - REACH - 2]  # 31 frames are the window of one second.
+    inside = [t for t in range(len(rolls)) if REACH < t % 32 < 32 - REACH - 2]  # 32 frames are the window of one second.
     np.testing.assert_allclose(rolls[inside], expected[inside], atol=1e-6)
 
 
@@ -97,20 +97,20 @@ def test_block_sizes_do_not_matter_and_blocks_are_taken_as_they_are_needed():
 
     audio = _noise(640_000)
     settings = MelodicHParams(predict_window_seconds=4.0, predict_margin_seconds=0.25)
-    windows = predict.windows(blocks(), core=125, margin=8, hop=HOP)
+    windows = predict.windows(blocks(), core=126, margin=8, hop=HOP)
     next(windows)
     assert len(taken) <= 5  # Four seconds and a margin, not the whole clip.
     rolls = predict.predict_rolls(FakeModel(), blocks(), settings)
     np.testing.assert_array_equal(rolls["onset"], predict.predict_rolls(FakeModel(), [audio], settings)["onset"])
 
 
-def test_all_windows_of_a_long_clip_have_one_shape_and_short_clips_smaller_ones():
+def test_all_windows_of_a_long_clip_have_one_shape_and_clips_that_fit_take_one_or_a_smaller_one():
     settings = MelodicHParams(predict_window_seconds=4.0, predict_margin_seconds=0.25)
     model = FakeModel()
     predict.predict_rolls(model, [_noise(16_000 * 30)], settings)
-    assert len(model.shapes) == 8 and set(model.shapes) == {(1, (125 + 16 - 1) * HOP)}
+    assert len(model.shapes) == 8 and set(model.shapes) == {(1, (126 + 16 - 1) * HOP)}
     shapes = set()
-    for seconds in (0.01, 0.5, 0.9, 1.5, 2.0, 3.0, 3.9):
+    for seconds in (0.01, 0.5, 0.9, 1.5, 2.0, 3.0, 3.9, 4.0):
         short = FakeModel()
         predict.predict_rolls(short, [_noise(round(16_000 * seconds))], settings)
         assert len(short.shapes) == 1
