@@ -111,7 +111,7 @@ def _of_other_model(name: str) -> tuple[dataclasses.Field, Any] | None:
 def _describe(field: dataclasses.Field, kind: Any) -> str:
     """Type and range of a field in words, such as `float between 0.0 and 1.0`."""
     if typing.get_origin(kind) is tuple:
-        words = f"list of {typing.get_args(kind)[0].__name__}"
+        words = f"list of {typing.get_args(kind)[0].__name__} (one or more)"
     else:
         words = kind.__name__
     meta = field.metadata
