@@ -132,7 +132,7 @@ def hparams_of_one_window(hparams):
     return MelodicHParams(
         hop_length=hparams.hop_length,
         onset_mode=hparams.onset_mode,
-        predict_window_seconds=129 / hparams.frames_per_second,
+        predict_window_seconds=128 / hparams.frames_per_second,
         predict_margin_seconds=0.0,
     )
 

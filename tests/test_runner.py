@@ -21,6 +21,7 @@ FLAGS = """
     mode model_type model_dir model_id load_id load_full hparams config examples_path nsynth_examples_path dataset_type
     num_steps iterations checkpoint_interval keep_checkpoint_max eval_num_steps eval_name audio_filename output_dir
     transcribed_file_suffix qpm seed log validation_examples_path cache_dir strategy save_path save-path
+    teacher_id
 """.split()
 
 
@@ -233,7 +234,7 @@ def test_published_hyperparameters_are_understood():
 def test_the_readme_uses_flags_that_exist():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^(?:pip install.*&& )?(python polyamp_runner\.py (?:.*\\\n)*.*)$", readme, re.MULTILINE)
-    assert len(commands) == 11
+    assert len(commands) == 12
     for command in commands:
         polyamp_runner._parse(["polyamp", *_arguments(command)])
 
