@@ -17,6 +17,7 @@ from polyamp.atomic import make_folder, write_text
 from polyamp.data import cache, note_batches, pipeline, records, state_batches
 from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
+from polyamp.models import parts
 
 _BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # As Linux names them, on x86 and on ARM.
 
@@ -112,22 +113,13 @@ def _freeze(model: keras.Model, beginnings: str) -> None:
     if not beginnings:
         return
     wanted = tuple(beginning.strip() for beginning in beginnings.split(","))
-    layers = [layer for layer in _layers(model) if layer.weights]
+    layers = parts.weighted_layers(model)
     for beginning in wanted:
         if not beginning or not any(layer.name.startswith(beginning) for layer in layers):
             names = ", ".join(layer.name for layer in layers)
             raise HParamsError(f"train_layers: no layer's name begins with {beginning!r}; there are {names}.")
     for layer in layers:
         layer.trainable = layer.name.startswith(wanted)
-
-
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model and of the models in it."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
-        else:
-            yield layer
 
 
 def _compile(

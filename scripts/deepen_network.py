@@ -72,9 +72,10 @@ def _take_over(shallow: "keras.Model", deep: "keras.Model") -> list[str]:
     import numpy as np
 
     from polyamp.errors import HParamsError
+    from polyamp.models import parts
 
-    weighted = {layer.name: layer for layer in _weighted_layers(deep)}
-    for layer in _weighted_layers(shallow):
+    weighted = {layer.name: layer for layer in parts.weighted_layers(deep)}
+    for layer in parts.weighted_layers(shallow):
         same = weighted.pop(layer.name)  # Lists of blocks have only become longer.
         if [w.shape for w in same.weights] != [w.shape for w in layer.weights]:
             raise HParamsError(f"--hparams: {layer.name} would have another shape; only add blocks.")
@@ -88,14 +89,6 @@ def _take_over(shallow: "keras.Model", deep: "keras.Model") -> list[str]:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.gamma.assign(np.full(layer.gamma.shape, _SMALL))
     return list(weighted)
-
-
-def _weighted_layers(network: "keras.Model") -> "list[keras.layers.Layer]":
-    """The layers that have weights, those of its acoustic model, which an Autoregressive network has as a layer, among them."""
-    import keras
-
-    acoustic = [layer for layer in network.layers if isinstance(layer, keras.Model)]
-    return [layer for model in [network, *acoustic] for layer in model.layers if layer.weights and layer not in acoustic]
 
 
 if __name__ == "__main__":

@@ -109,8 +109,10 @@ def _activations(model: "keras.Model", hparams: "MelodicHParams", examples_path:
 
 def _take_over(large: "keras.Model", small: "keras.Model", activations: dict[str, np.ndarray]) -> None:
     """Gives the smaller model what it can have of the larger one's weights; both have the same layers but for convolutions."""
+    from polyamp.models import parts
+
     sources, targets = (
-        {layer.name: layer for layer in model.get_layer("network").layers if layer.weights} for model in (large, small)
+        {layer.name: layer for layer in parts.weighted_layers(model.get_layer("network"))} for model in (large, small)
     )
     for name, layer in sources.items():
         if name in targets and [w.shape for w in layer.weights] == [w.shape for w in targets[name].weights]:

@@ -16,10 +16,7 @@ def saved(root, model_id, seed=0, **overrides):
     settings = hparams.resolve("MELODIC", "tiny", overrides)
     keras.utils.set_random_seed(seed)
     model = models.build("MELODIC", settings)
-    folder = checkpoint.folder(root, "MELODIC", model_id)
-    folder.mkdir(parents=True)
-    (folder / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
-    checkpoint.save(checkpoint.step_path(folder, 3), model, {"step": 3})
+    checkpoint.save_as_new(checkpoint.new_folder(root, "MELODIC", model_id), model, settings, 3)
     return model.get_layer("network")
 
 

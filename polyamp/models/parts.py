@@ -1,4 +1,4 @@
-"""The parts of Keras models that `polyamp.transcribe` runs one after the other, sharing the models' weights."""
+"""The parts of Keras models: those that `polyamp.transcribe` runs one after the other, sharing the models' weights; layers."""
 
 import weakref
 from collections.abc import Callable
@@ -28,6 +28,17 @@ def part(model: keras.Model, name: str) -> Any:
     if name not in made:
         made[name] = _MAKERS[name](model)
     return made[name]
+
+
+def weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model, and of the models in it, that have weights."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += weighted_layers(layer)
+        elif layer.weights:
+            found.append(layer)
+    return found
 
 
 _MAKERS: dict[str, Callable[[keras.Model], Any]] = {
