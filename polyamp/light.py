@@ -6,7 +6,8 @@ Beside a checkpoint `ckpt-<step>.npz` may lie `ckpt-<step>-<checksum of it>.tfli
 `polyamp.light_export` writes it. It answers what the Keras model answers, to a hundred-thousandth. Where it or the runtime is
 missing, Keras does the work.
 
-Spectrograms are computed by `polyamp.audio.log_frequency`; the networks take them, and have one signature for each part.
+Spectrograms are computed by `polyamp.audio.log_frequency`; the networks take them, and have one signature for each part: that
+for rolls hears pieces of a recording one after the other (`polyamp.roll_stream`), that for families windows.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from polyamp.audio import log_frequency
 from polyamp.errors import CheckpointError
 from polyamp.hparams import MelodicHParams, TimbreHParams
 from polyamp.predict import window_frames
+from polyamp.roll_stream import RollNetwork
 
 SUFFIX = ".tflite.xz"  # Compressed, as layers that all pitches share are laid out as matrices over all of them.
 ROLLS, FAMILIES = "rolls", "families"  # Signatures.
@@ -45,7 +47,7 @@ class LightModel:
     """A network and its front end; `part` has the parts that `polyamp.transcribe` runs.
 
     Attributes:
-        num_frames: Frames of the longest windows that it hears.
+        num_frames: Frames of the longest windows that it hears, where it hears windows.
 
     Args:
         path: A file that `polyamp.light_export` wrote.
@@ -63,9 +65,9 @@ class LightModel:
             self._content = lzma.decompress(path.read_bytes())
             self._interpreter = self._new_interpreter()
             self._signatures = set(self._interpreter.get_signature_list())
-            self.num_frames = min(
-                _Signature(self._interpreter.get_signature_runner(name)).num_frames for name in self._signatures
-            )
+            self.num_frames = self._signature(FAMILIES).num_frames if FAMILIES in self._signatures else None
+            if ROLLS in self._signatures:
+                self._rolls()
         except (OSError, lzma.LZMAError, ValueError) as error:
             raise CheckpointError(f"{path}: not a readable network ({error}); remove it, or write it again.") from error
         self._running: str | None = None
@@ -75,7 +77,14 @@ class LightModel:
 
         return Interpreter(model_content=self._content, num_threads=num_threads())
 
-    def part(self, name: str) -> Part:
+    def _signature(self, name: str) -> "_Signature":
+        return _Signature(self._interpreter.get_signature_runner(name))
+
+    def _rolls(self) -> RollNetwork:
+        run = self._signature(ROLLS)
+        return RollNetwork(run, run.shapes, self._hparams.hop_length)
+
+    def part(self, name: str) -> "Part | RollNetwork":
         """The part with that signature: audio to rolls, or audio and notes to families; see `polyamp.models.parts`.
 
         What the part asked for before held in memory is given up with the last reference to it.
@@ -85,11 +94,10 @@ class LightModel:
         if self._running not in (None, name):
             self._interpreter = self._new_interpreter()
         self._running = name
-        run = _Signature(self._interpreter.get_signature_runner(name))
         if name == ROLLS:
-            return Part(functools.partial(_rolls, run, self._hparams.hop_length))
+            return self._rolls()
         assert isinstance(self._hparams, TimbreHParams)
-        return Part(functools.partial(_families, run, self._hparams.timbre_hop_length))
+        return Part(functools.partial(_families, self._signature(name), self._hparams.timbre_hop_length))
 
 
 class _Signature:
@@ -98,22 +106,13 @@ class _Signature:
     def __init__(self, run: Any):
         self._run = run
         self._has_run = False
-        self.num_frames = int(run.get_input_details()["spectrum"]["shape"][1])
+        self.shapes = {name: tuple(of["shape"].tolist()) for name, of in run.get_input_details().items()}
+        self.num_frames = self.shapes["spectrum"][1]
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         with contextlib.nullcontext() if self._has_run else startup.silent_stderr():
             self._has_run = True
             return self._run(**inputs)
-
-
-def _rolls(run: _Signature, hop_length: int, audio: np.ndarray) -> dict[str, np.ndarray]:
-    """Rolls of windows, `[batch, samples]`, as long as the network's or shorter: then silence follows. One after the other."""
-    answers = []
-    for window in audio:
-        num_frames = 1 + len(window) // hop_length
-        answer = run(spectrum=_spectrum(run, window, hop_length))
-        answers.append({name: roll[:, :num_frames] for name, roll in answer.items()})
-    return answers[0] if len(answers) == 1 else {name: np.concatenate([of[name] for of in answers]) for name in answers[0]}
 
 
 def _families(run: _Signature, hop_length: int, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -143,7 +142,7 @@ def is_possible(model_type: str, hparams: MelodicHParams) -> bool:
 
 
 def window_length(hparams: MelodicHParams) -> int:
-    """Frames of the windows, margins included, that `predict.predict_rolls` cuts for these settings."""
+    """Frames of the windows, margins included, that are cut for these settings: see `predict.window_frames`."""
     core, margin = window_frames(hparams)
     return core + 2 * margin
 
@@ -184,7 +183,7 @@ def load(
     if hparams.predict_runtime == "keras" or not network.is_file():
         return None
     model = LightModel(network, hparams)
-    if window_length(hparams) > model.num_frames:
+    if model.num_frames is not None and window_length(hparams) > model.num_frames:
         logging.info("%s: has not been written for windows of that length; predicting with Keras.", network)
         return None
     logging.debug("%s: on LiteRT.", network)

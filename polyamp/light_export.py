@@ -13,7 +13,9 @@ from polyamp import light, startup
 from polyamp.atomic import replacing
 from polyamp.audio.log_frequency import NUM_BINS
 from polyamp.hparams import FullHParams, MelodicHParams, TimbreHParams
+from polyamp.models import parts, pitch_shared
 
+_PIECE = 64  # Frames: what a layer makes of so many stays in a processor's cache until the next layer hears it.
 _NOTES = tf.TensorSpec((1, None, 3), tf.float32, name="notes")
 
 
@@ -30,11 +32,12 @@ def write(model: keras.Model, hparams: MelodicHParams, checkpoint_path: Path) ->
     """
     network = model.get_layer("network")
     is_full, is_timbre = isinstance(hparams, FullHParams), type(hparams) is TimbreHParams
-    functions, length = {}, light.window_length(hparams)
+    functions = {}
     if not is_timbre:
-        functions[light.ROLLS] = _rolls(network.get_layer("network") if is_full else network, length)
+        functions[light.ROLLS] = _rolls(network.get_layer("network") if is_full else network, hparams)
     if is_full or is_timbre:
-        functions[light.FAMILIES] = _families(network.get_layer("timbre_network") if is_full else network, length)
+        families = network.get_layer("timbre_network") if is_full else network
+        functions[light.FAMILIES] = _families(families, light.window_length(hparams))
     with tempfile.TemporaryDirectory() as folder, startup.silent_stderr():
         tf.saved_model.save(tf.Module(), folder, signatures=functions)
         content = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions)).convert()
@@ -47,12 +50,17 @@ def write(model: keras.Model, hparams: MelodicHParams, checkpoint_path: Path) ->
     return path
 
 
-# Networks are for one length of window only: so they run faster, and their layers can share memory.
+# Networks are for one length of window or piece only: so they run faster, and their layers can share memory.
 
 
-def _rolls(network: keras.Model, num_frames: int) -> Any:
-    answer = _with_constants(network)
-    return tf.function(lambda spectrum: answer(spectrum)).get_concrete_function(spectrum=_spectrum(num_frames))
+def _rolls(network: keras.Model, hparams: MelodicHParams) -> Any:
+    stream = pitch_shared.build_stream(hparams, _PIECE)
+    trained = {layer.name: layer for layer in parts.weighted_layers(network)}
+    for layer in parts.weighted_layers(stream):
+        layer.set_weights(trained[layer.name].get_weights())
+    answer = _with_constants(stream)
+    takes = {of.name: tf.TensorSpec((1, *of.shape[1:]), tf.float32, name=of.name) for of in stream.inputs}
+    return tf.function(lambda **pieces: answer(pieces)).get_concrete_function(**takes)
 
 
 def _families(network: keras.Model, num_frames: int) -> Any:

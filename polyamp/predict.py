@@ -81,17 +81,33 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
     model.jit_compile = hparams.jit_compile  # Keras' own choice, XLA, compiles longer than most recordings take.
     hop = hparams.hop_length
     core, margin = window_frames(hparams)
-    rolls: dict[str, np.ndarray] = {}
+    rolls = JoinedRolls()
     for window, kept in windows(blocks, core, margin, hop):
-        for name, roll in model.predict_on_batch(window[np.newaxis]).items():
+        answer = model.predict_on_batch(window[np.newaxis])
+        for name, roll in answer.items():
             if roll.shape[1] != 1 + len(window) // hop:
                 raise ValueError(f"{name}: {roll.shape[1]} frames for {len(window)} samples, not 1 + samples // {hop}.")
-            new = roll[0, margin : margin + kept]
-            whole = rolls.setdefault(name, np.empty((0, *new.shape[1:]), np.float32))
-            done = len(whole)
-            whole.resize((done + kept, *new.shape[1:]), refcheck=False)  # In place; joined at the end all would be there twice.
-            whole[done:] = new
-    return rolls
+        rolls.add({name: roll[0, margin : margin + kept] for name, roll in answer.items()})
+    return rolls.by_name
+
+
+class JoinedRolls:
+    """Rolls that grow.
+
+    Attributes:
+        by_name: What has been added, float32 `[time, ...]`.
+    """
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, np.ndarray] = {}
+
+    def add(self, rolls: Mapping[str, np.ndarray]) -> None:
+        """Adds the frames that follow."""
+        for name, new in rolls.items():
+            whole = self.by_name.setdefault(name, np.empty((0, *new.shape[1:]), np.float32))
+            num_frames = len(whole) + len(new)
+            whole.resize((num_frames, *new.shape[1:]), refcheck=False)  # In place; joined at the end all would be there twice.
+            whole[num_frames - len(new) :] = new
 
 
 def window_frames(hparams: MelodicHParams) -> tuple[int, int]:
@@ -111,7 +127,7 @@ def windows(blocks: Iterable[np.ndarray], core: int, margin: int, hop: int) -> I
     for number in itertools.count():
         length = (core + 2 * margin - 1) * hop
         needed = max(length, core * hop)
-        pending = _fill(pending, source, needed)
+        pending = filled(pending, source, needed)
         ended = len(pending) < needed
         frames = 1 + (len(pending) - margin * hop) // hop if ended else core  # That are new; before the end, all of the core.
         if number == 0 and ended:
@@ -125,8 +141,8 @@ def windows(blocks: Iterable[np.ndarray], core: int, margin: int, hop: int) -> I
         pending = pending[core * hop :]
 
 
-def _fill(pending: np.ndarray, source: Iterator[np.ndarray], length: int) -> np.ndarray:
-    """`pending` and as many blocks as make it `length` samples long, if the source has them."""
+def filled(pending: np.ndarray, source: Iterator[np.ndarray], length: int) -> np.ndarray:
+    """Samples `pending` and as many blocks as make it `length` samples long, if the source has them."""
     received = [pending]
     size = len(pending)
     while size < length and (block := next(source, None)) is not None:

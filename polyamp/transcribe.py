@@ -13,6 +13,7 @@ from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, 
 from polyamp.notes import Notes, instruments, states
 from polyamp.notes.dynamics import running_velocities
 from polyamp.predict import predict_rolls, window_frames, windows
+from polyamp.roll_stream import RollNetwork
 from polyamp.state_stream import StateNetwork
 
 _LIST_STEP = 64  # Lists of notes are padded to multiples of so many, as each new size may cost a compilation.
@@ -41,7 +42,10 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
 def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str, np.ndarray]:
     """What a Melodic or Full model answers for a recording at the level that it expects: see `predict.predict_rolls`."""
     heard = level.brought_to(blocks, hparams.predict_level_db)
-    return predict_rolls(part(model, light.ROLLS), heard(), hparams)
+    rolls_part = part(model, light.ROLLS)
+    if isinstance(rolls_part, RollNetwork):
+        return rolls_part.predict(heard())
+    return predict_rolls(rolls_part, heard(), hparams)
 
 
 def with_programs(model: Model, blocks: Blocks, found: Notes, hparams: FullHParams) -> Notes:

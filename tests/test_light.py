@@ -13,7 +13,6 @@ from polyamp import checkpoint, hparams, light, models, notes, state_stream, tra
 from polyamp.audio import reading
 from polyamp.errors import CheckpointError
 from polyamp.notes import Notes
-from polyamp.predict import predict_rolls
 
 RECORDING = Path(__file__).parent / "data" / "handel_air.ogg"
 
@@ -34,7 +33,7 @@ def test_rolls_and_notes_are_those_of_keras(audio, model_type):
     fast, slow = light.load(model_type), checkpoint.load_model(model_type)
     assert fast is not None and (fast.hparams, fast.path, fast.step) == (slow.hparams, slow.path, slow.step)
     assert isinstance(fast.model, light.LightModel)
-    of_fast, of_slow = (predict_rolls(transcribe.part(of.model, "rolls"), [audio], of.hparams) for of in (fast, slow))
+    of_fast, of_slow = (transcribe.rolls_of(of.model, lambda: [audio], of.hparams) for of in (fast, slow))
     assert of_fast.keys() == of_slow.keys()
     for name, roll in of_slow.items():
         np.testing.assert_allclose(of_fast[name], roll, atol=1e-3)
@@ -56,7 +55,7 @@ def test_families_are_those_of_keras(audio):
 def test_clips_of_any_length(samples):
     loaded = light.load("MELODIC")
     assert loaded is not None
-    rolls = predict_rolls(transcribe.part(loaded.model, "rolls"), [np.zeros(samples, np.float32)], loaded.hparams)
+    rolls = transcribe.rolls_of(loaded.model, lambda: [np.zeros(samples, np.float32)], loaded.hparams)
     assert {roll.shape for roll in rolls.values()} == {(1 + samples // 512, 88)}
 
 
@@ -101,7 +100,7 @@ print({{"keras", "tensorflow", "librosa", "note_seq"}} & set(sys.modules))
     "arguments",
     [
         {"overrides": {"predict_runtime": "keras"}},
-        {"overrides": {"predict_window_seconds": 60.0}},
+        {"model_type": "FULL", "overrides": {"predict_window_seconds": 60.0}},  # Families of notes are told in windows.
         {"model_type": "AUTOREGRESSIVE", "overrides": {"predict_runtime": "keras"}},
         {"model_type": "FULL", "load_full": False},
     ],
@@ -134,6 +133,13 @@ def test_a_network_of_other_weights_is_not_used(copied):
     assert checkpoint.load_model("MELODIC", model_dir).step == 1
 
 
+def test_windows_may_be_of_any_length_where_pieces_are_heard(audio):
+    short, long = (light.load("MELODIC", overrides={"predict_window_seconds": seconds}) for seconds in (1.0, 60.0))
+    rolls = [transcribe.rolls_of(of.model, lambda: [audio], of.hparams) for of in (short, long)]
+    for name, roll in rolls[0].items():
+        np.testing.assert_array_equal(rolls[1][name], roll)
+
+
 def test_a_damaged_network_is_named(copied):
     network = light.path_beside(copied)
     network.write_bytes(network.read_bytes()[:1000])
@@ -161,8 +167,8 @@ def test_an_exported_model_predicts_as_it_was_trained(tmp_path, audio):
     assert sorted(path.parent.glob(f"*{light.SUFFIX}")) == [written]
     loaded = light.load("MELODIC", tmp_path)
     assert loaded is not None
-    of_fast = predict_rolls(transcribe.part(loaded.model, "rolls"), [audio], settings)
-    for name, roll in predict_rolls(model, [audio], settings).items():
+    of_fast = transcribe.rolls_of(loaded.model, lambda: [audio], settings)
+    for name, roll in transcribe.rolls_of(model, lambda: [audio], settings).items():
         np.testing.assert_allclose(of_fast[name], roll, atol=1e-4)
 
 
@@ -175,7 +181,7 @@ def test_parts_can_be_asked_for_in_any_order(audio):
         return transcribe.predict_families(loaded.model, [audio], of, loaded.hparams)
 
     def rolls():
-        return predict_rolls(transcribe.part(loaded.model, "rolls"), [audio], loaded.hparams)
+        return transcribe.rolls_of(loaded.model, lambda: [audio], loaded.hparams)
 
     first = families(), rolls()
     np.testing.assert_array_equal(families(), first[0])

@@ -98,15 +98,29 @@ def spectrogram(audio: np.ndarray, hop_length: int, windows: tuple[int, ...] = W
     Returns:
         float32 `[1 + samples // hop_length, 294]`.
     """
+    return frames(np.pad(audio, max(windows) // 2), hop_length, windows, align_ends)
+
+
+def frames(samples: np.ndarray, hop_length: int, windows: tuple[int, ...] = WINDOWS, align_ends: bool = False) -> np.ndarray:
+    """Of a part of a recording that begins with the first sample under its first frame's windows.
+
+    Args:
+        samples: float32 [samples] in [-1, 1] at 16 kHz, at least the longest window.
+        hop_length, windows, align_ends: As for the layer.
+
+    Returns:
+        float32 `[1 + (samples - longest window) // hop_length, 294]`.
+    """
+    longest = max(windows)
+    num_frames = 1 + (len(samples) - longest) // hop_length
     bands = []
-    for window, (before, after) in paddings(windows, align_ends).items():
-        padded = np.pad(audio, (max(before, 0), after))[max(-before, 0) :]
+    for window, (before, _) in paddings(windows, align_ends).items():
         hann = np.hanning(window + 1)[:-1].astype(np.float32)
-        frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop_length]
+        under = np.lib.stride_tricks.sliding_window_view(samples[longest // 2 - before :], window)[::hop_length][:num_frames]
         filters = trimmed_filters(windows)[window]
-        band = np.empty((len(frames), filters.shape[1]), np.float32)
-        for first in range(0, len(frames), _BLOCK):
-            spectrum = np.fft.rfft(frames[first : first + _BLOCK] * hann)[:, : len(filters)]
+        band = np.empty((num_frames, filters.shape[1]), np.float32)
+        for first in range(0, num_frames, _BLOCK):
+            spectrum = np.fft.rfft(under[first : first + _BLOCK] * hann)[:, : len(filters)]
             power = np.square(spectrum.real) + np.square(spectrum.imag)
             band[first : first + _BLOCK] = power.astype(np.float32, copy=False) @ filters
         bands.append(band)

@@ -65,6 +65,15 @@ def test_a_window_of_a_file_gives_the_values_of_the_whole():
     np.testing.assert_allclose(spectrum_of(audio)[24:36], spectrum_of(audio[512 * 20 : 512 * 40])[4:16], atol=1e-5)
 
 
+@pytest.mark.parametrize("align_ends", [False, True])
+def test_frames_of_a_part_are_those_of_the_whole(align_ends):
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, 12_000).astype(np.float32)
+    whole = log_frequency.spectrogram(audio, 300, (2048, 1000), align_ends)
+    part = log_frequency.frames(audio[300 * 10 - 1024 : 300 * 20 + 1024 + 299], 300, (2048, 1000), align_ends)
+    assert part.shape == (11, log_frequency.NUM_BINS)
+    np.testing.assert_allclose(part, whole[10:21], atol=1e-6)
+
+
 def test_both_windows_together_cover_every_bin_once():
     longest = max(log_frequency.WINDOWS)
     filters = [log_frequency.filterbank(window, window == longest) for window in log_frequency.WINDOWS]

@@ -1,0 +1,76 @@
+"""What a Melodic or Full model answers for a recording, piece after piece, each computed once, on the light runtime."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from polyamp import constants
+from polyamp.audio import log_frequency
+from polyamp.predict import JoinedRolls, filled
+
+_SPECTRUM = "spectrum"  # What a network takes that is not kept from the piece before.
+
+
+class RollNetwork:
+    """A network that hears a spectrum in pieces.
+
+    The answers are those for the whole recording, preceded and followed by silence.
+
+    Args:
+        run: Takes and gives arrays by name, as `polyamp.models.pitch_shared.build_stream` has them.
+        shapes: Of what it takes, by name.
+        hop_length: Samples from frame to frame.
+
+    Raises:
+        ValueError: The network is none for a stream.
+    """
+
+    jit_compile: Any = False  # As Keras models have it; no effect.
+
+    def __init__(self, run: Callable[..., dict[str, np.ndarray]], shapes: Mapping[str, tuple[int, ...]], hop_length: int):
+        self._run = run
+        self._hop = hop_length
+        self._num_frames = shapes[_SPECTRUM][1]
+        self._kept = {name: shape for name, shape in shapes.items() if name != _SPECTRUM}
+        self._reach = sum(shape[1] for shape in self._kept.values()) // 2  # Frames that it hears ahead.
+        if not self._reach:
+            raise ValueError("it has been written by an older version and hears whole windows")
+
+    def predict(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+        """Rolls of audio of any length; memory grows with the rolls only.
+
+        Args:
+            blocks: The audio, 16 kHz mono float32 [samples], in blocks of any length.
+
+        Returns:
+            float32 rolls by name, `[1 + samples // hop_length, 88]`.
+        """
+        source = iter(blocks)
+        half = max(log_frequency.WINDOWS) // 2
+        needed = (self._num_frames - 1) * self._hop + 2 * half
+        # As much silence before the recording as decides the first frame's answers, which come as much later again.
+        silence = self._reach * self._hop + half
+        pending = np.zeros(silence, np.float32)
+        first, last = -2 * self._reach, None  # The frame that the next piece's first answers are for, and the recording's last.
+        kept: dict[str, np.ndarray] = {name: np.zeros(shape, np.float32) for name, shape in self._kept.items()}
+        rolls = JoinedRolls()
+        while last is None or first <= last:
+            pending = filled(pending, source, needed)
+            if len(pending) < needed:
+                if last is None:
+                    last = first + 2 * self._reach + (len(pending) - silence) // self._hop
+                pending = np.pad(pending, (0, needed - len(pending)))
+            answer = self._run(spectrum=log_frequency.frames(pending[:needed], self._hop)[np.newaxis], **kept)
+            kept = {name: answer.pop(name) for name in kept}
+            begin, end = max(0, -first), self._num_frames if last is None else min(self._num_frames, last + 1 - first)
+            if begin < end:
+                rolls.add({name: roll[0, begin:end] for name, roll in answer.items()})
+            first += self._num_frames
+            pending = pending[self._num_frames * self._hop :]
+        return rolls.by_name
+
+    def predict_on_batch(self, audio: np.ndarray) -> dict[str, np.ndarray]:
+        """Rolls `[batch, time, 88]` of clips `[batch, samples]`, each by itself, as Keras models have this method."""
+        answers = [self.predict([clip]) for clip in audio]
+        return {name: np.stack([answer[name] for answer in answers]) for name in constants.ROLLS}
