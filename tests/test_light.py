@@ -72,10 +72,8 @@ def test_states_and_notes_are_those_of_keras(audio, load_id):
 
 def test_the_published_autoregressive_network_is_left_to_keras(tmp_path):
     settings = hparams.resolve("AUTOREGRESSIVE", None, {"model_complexity": 2, "fc_size": 8, "recurrent_units": 8})
-    path = tmp_path / "AUTOREGRESSIVE" / "a" / "ckpt-00000001.npz"
-    path.parent.mkdir(parents=True)
-    (path.parent / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
-    checkpoint.save(path, models.build("AUTOREGRESSIVE", settings), {"step": 1})
+    folder = checkpoint.folder(tmp_path, "AUTOREGRESSIVE", "a")
+    path = checkpoint.save_as_new(folder, models.build("AUTOREGRESSIVE", settings), settings, step=1)
     assert light.load("AUTOREGRESSIVE", tmp_path) is None
     assert state_stream.load(path, settings).predict([np.zeros(5000, np.float32)])["state"].shape == (10, 88)
     with pytest.raises(CheckpointError, match="does not fit"):
@@ -157,10 +155,7 @@ def test_an_exported_model_predicts_as_it_was_trained(tmp_path, audio):
     settings = hparams.resolve("MELODIC", "melodic_compact", {"channels": 8, "predict_window_seconds": 4.0})
     assert light.is_possible("MELODIC", settings) and not light.is_possible("MELODIC", hparams.resolve("MELODIC"))
     model = models.build("MELODIC", settings)
-    path = tmp_path / "MELODIC" / "a" / "ckpt-00000003.npz"
-    path.parent.mkdir(parents=True)
-    checkpoint.save(path, model, {"step": 3})
-    (path.parent / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
+    path = checkpoint.save_as_new(checkpoint.folder(tmp_path, "MELODIC", "a"), model, settings, step=3)
     stale = path.parent / f"ckpt-00000003-00000000{light.SUFFIX}"
     stale.touch()
     written = light_export.write(model, settings, path)

@@ -26,10 +26,7 @@ def runs(tmp_path):
     ):
         settings = hparams.resolve(kind, "tiny", overrides)
         keras.utils.set_random_seed(seed)
-        folder = checkpoint.folder(tmp_path, kind, model_id)
-        folder.mkdir(parents=True)
-        (folder / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
-        checkpoint.save(checkpoint.step_path(folder, 3), models.build(kind, settings), {"step": 3})
+        checkpoint.save_as_new(checkpoint.folder(tmp_path, kind, model_id), models.build(kind, settings), settings, step=3)
     return tmp_path
 
 

@@ -37,10 +37,7 @@ def made(tmp_path_factory):
             network = network.get_layer("network")
         if model_id in ("shared", "joint"):
             _silence(network)
-        folder = checkpoint.folder(root, kind, model_id)
-        folder.mkdir(parents=True)
-        (folder / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
-        checkpoint.save(checkpoint.step_path(folder, 3), model, {"step": 3})
+        checkpoint.save_as_new(checkpoint.folder(root, kind, model_id), model, settings, step=3)
     noise = np.random.default_rng(5).normal(0, 0.1, 32_000).astype(np.float32)
     records.write(root / "heard.tfrecord", [Example("noise", noise, Notes.of([0.5], [1.0], [60], 80), (80, 80))])
     return root
