@@ -148,7 +148,7 @@ def filled(pending: np.ndarray, source: Iterator[np.ndarray], length: int) -> np
     while size < length and (block := next(source, None)) is not None:
         received.append(block)
         size += len(block)
-    return np.concatenate(received)
+    return np.concatenate(received) if len(received) > 1 else pending
 
 
 def predict(

@@ -104,6 +104,14 @@ def test_block_sizes_do_not_matter_and_blocks_are_taken_as_they_are_needed():
     np.testing.assert_array_equal(rolls["onset"], predict.predict_rolls(FakeModel(), [audio], settings)["onset"])
 
 
+def test_samples_that_are_enough_are_not_copied():
+    pending = _noise(1_000)
+    assert predict.filled(pending, iter([_noise(5)]), 1_000) is pending
+    joined = predict.filled(pending, iter([_noise(5), _noise(7)]), 1_003)
+    np.testing.assert_array_equal(joined, np.concatenate([pending, _noise(5)]))
+    assert len(predict.filled(pending, iter([]), 2_000)) == 1_000
+
+
 def test_all_windows_of_a_long_clip_have_one_shape_and_clips_that_fit_take_one_or_a_smaller_one():
     settings = MelodicHParams(predict_window_seconds=4.0, predict_margin_seconds=0.25)
     model = FakeModel()
