@@ -1,8 +1,9 @@
 """Transcribes a corpus with Apache Beam, on its local runner, Flink, Spark, Dataflow and others.
 
 A Melodic or Full model's windows go through Beam's RunInference, which batches those of different recordings together and loads
-the model once a process; the rolls of a recording come together again and are decoded as `polyamp.predict` does. A Full model's
-second part and an Autoregressive model, whose state goes on from window to window, take recordings as a whole.
+the model once a process, at the cost of their margins; the rolls of a recording come together again and are decoded as
+`polyamp.predict` does. A Full model's second part and an Autoregressive model, whose state goes on from window to window, take
+recordings as a whole.
 """
 
 import functools

@@ -47,7 +47,8 @@ class LightModel:
     """A network and its front end; `part` has the parts that `polyamp.transcribe` runs.
 
     Attributes:
-        num_frames: Frames of the longest windows that it hears, where it hears windows.
+        num_frames: Frames of the spectrum in the longest windows of which it tells families, if it does.
+        is_outdated: It has been written by an older version, which heard rolls in windows, too.
 
     Args:
         path: A file that `polyamp.light_export` wrote.
@@ -66,8 +67,7 @@ class LightModel:
             self._interpreter = self._new_interpreter()
             self._signatures = set(self._interpreter.get_signature_list())
             self.num_frames = self._signature(FAMILIES).num_frames if FAMILIES in self._signatures else None
-            if ROLLS in self._signatures:
-                self._rolls()
+            self.is_outdated = ROLLS in self._signatures and len(self._signature(ROLLS).shapes) == 1
         except (OSError, lzma.LZMAError, ValueError) as error:
             raise CheckpointError(f"{path}: not a readable network ({error}); remove it, or write it again.") from error
         self._running: str | None = None
@@ -84,7 +84,7 @@ class LightModel:
         run = self._signature(ROLLS)
         return RollNetwork(run, run.shapes, self._hparams.hop_length)
 
-    def part(self, name: str) -> "Part | RollNetwork":
+    def part(self, name: str) -> Part | RollNetwork:
         """The part with that signature: audio to rolls, or audio and notes to families; see `polyamp.models.parts`.
 
         What the part asked for before held in memory is given up with the last reference to it.
@@ -142,9 +142,10 @@ def is_possible(model_type: str, hparams: MelodicHParams) -> bool:
 
 
 def window_length(hparams: MelodicHParams) -> int:
-    """Frames of the windows, margins included, that are cut for these settings: see `predict.window_frames`."""
+    """Frames of the spectrum of the windows, margins included, in which families are told: see `predict.window_frames`."""
+    assert isinstance(hparams, TimbreHParams)
     core, margin = window_frames(hparams)
-    return core + 2 * margin
+    return 1 + (core + 2 * margin - 1) * hparams.hop_length // hparams.timbre_hop_length
 
 
 def path_beside(path: Path) -> Path:
@@ -183,6 +184,9 @@ def load(
     if hparams.predict_runtime == "keras" or not network.is_file():
         return None
     model = LightModel(network, hparams)
+    if model.is_outdated:
+        logging.warning("%s: of an older version; predicting with Keras. scripts/export_weights.py writes it anew.", network)
+        return None
     if model.num_frames is not None and window_length(hparams) > model.num_frames:
         logging.info("%s: has not been written for windows of that length; predicting with Keras.", network)
         return None

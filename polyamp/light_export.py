@@ -13,7 +13,7 @@ from polyamp import light, startup
 from polyamp.atomic import replacing
 from polyamp.audio.log_frequency import NUM_BINS
 from polyamp.hparams import FullHParams, MelodicHParams, TimbreHParams
-from polyamp.models import parts, pitch_shared
+from polyamp.models import pitch_shared
 
 _PIECE = 64  # Frames: what a layer makes of so many stays in a processor's cache until the next layer hears it.
 _NOTES = tf.TensorSpec((1, None, 3), tf.float32, name="notes")
@@ -54,10 +54,7 @@ def write(model: keras.Model, hparams: MelodicHParams, checkpoint_path: Path) ->
 
 
 def _rolls(network: keras.Model, hparams: MelodicHParams) -> Any:
-    stream = pitch_shared.build_stream(hparams, _PIECE)
-    trained = {layer.name: layer for layer in parts.weighted_layers(network)}
-    for layer in parts.weighted_layers(stream):
-        layer.set_weights(trained[layer.name].get_weights())
+    stream = pitch_shared.stream_of(network, hparams, _PIECE)
     answer = _with_constants(stream)
     takes = {of.name: tf.TensorSpec((1, *of.shape[1:]), tf.float32, name=of.name) for of in stream.inputs}
     return tf.function(lambda **pieces: answer(pieces)).get_concrete_function(**takes)

@@ -135,8 +135,9 @@ class MelodicHParams:
     onset_bias_ms: float = field(0.0, -1000.0, 1000.0)  # Subtracted from every decoded onset and offset time.
     velocity_smoothing: float = probability(0.0)  # How far velocities go to the mean of the notes around (`notes.dynamics`).
     predict_level_db: float = field(0.0, -80.0, 0.0)  # Level of recordings as the network hears them (`audio.level`); 0: as is.
+    # Windows and the context on both sides that is thrown away after; rolls without Keras need none (`polyamp.roll_stream`).
     predict_window_seconds: float = field(20.0, 1.0, 3600.0)
-    predict_margin_seconds: float = field(2.5, 0.0, 600.0)  # Context on both sides of a window, thrown away after.
+    predict_margin_seconds: float = field(2.5, 0.0, 600.0)
     predict_runtime: str = field("auto", choices=("auto", "keras"))  # "auto" predicts without TensorFlow where it can.
 
     def __post_init__(self):

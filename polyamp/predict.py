@@ -1,4 +1,4 @@
-"""Transcribes audio files with a trained model: windows of constant size through the model, rolls to notes, notes to MIDI."""
+"""Transcribes audio files with a trained model: pieces of constant size through the model, rolls to notes, notes to MIDI."""
 
 import dataclasses
 import functools
@@ -81,7 +81,7 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
     model.jit_compile = hparams.jit_compile  # Keras' own choice, XLA, compiles longer than most recordings take.
     hop = hparams.hop_length
     core, margin = window_frames(hparams)
-    rolls = JoinedRolls()
+    rolls = GrowingRolls()
     for window, kept in windows(blocks, core, margin, hop):
         answer = model.predict_on_batch(window[np.newaxis])
         for name, roll in answer.items():
@@ -91,7 +91,7 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
     return rolls.by_name
 
 
-class JoinedRolls:
+class GrowingRolls:
     """Rolls that grow.
 
     Attributes:

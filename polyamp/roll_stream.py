@@ -1,4 +1,4 @@
-"""What a Melodic or Full model answers for a recording, piece after piece, each computed once, on the light runtime."""
+"""What a Melodic or Full model answers for a recording, piece after piece, each computed once, without Keras."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from polyamp import constants
 from polyamp.audio import log_frequency
-from polyamp.predict import JoinedRolls, filled
+from polyamp.predict import GrowingRolls, filled
 
 _SPECTRUM = "spectrum"  # What a network takes that is not kept from the piece before.
 
@@ -18,12 +18,9 @@ class RollNetwork:
     The answers are those for the whole recording, preceded and followed by silence.
 
     Args:
-        run: Takes and gives arrays by name, as `polyamp.models.pitch_shared.build_stream` has them.
+        run: Takes and gives arrays by name, as `polyamp.models.pitch_shared.stream_of` has them.
         shapes: Of what it takes, by name.
         hop_length: Samples from frame to frame.
-
-    Raises:
-        ValueError: The network is none for a stream.
     """
 
     jit_compile: Any = False  # As Keras models have it; no effect.
@@ -34,8 +31,6 @@ class RollNetwork:
         self._num_frames = shapes[_SPECTRUM][1]
         self._kept = {name: shape for name, shape in shapes.items() if name != _SPECTRUM}
         self._reach = sum(shape[1] for shape in self._kept.values()) // 2  # Frames that it hears ahead.
-        if not self._reach:
-            raise ValueError("it has been written by an older version and hears whole windows")
 
     def predict(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """Rolls of audio of any length; memory grows with the rolls only.
@@ -48,26 +43,27 @@ class RollNetwork:
         """
         source = iter(blocks)
         half = max(log_frequency.WINDOWS) // 2
-        needed = (self._num_frames - 1) * self._hop + 2 * half
-        # As much silence before the recording as decides the first frame's answers, which come as much later again.
+        step = self._num_frames * self._hop
+        length = step - self._hop + 2 * half  # Of a piece, whose first and last frame's windows are whole.
+        # As many samples of silence before the recording as decide the first frame's answers, which come as much later again.
         silence = self._reach * self._hop + half
         pending = np.zeros(silence, np.float32)
         first, last = -2 * self._reach, None  # The frame that the next piece's first answers are for, and the recording's last.
         kept: dict[str, np.ndarray] = {name: np.zeros(shape, np.float32) for name, shape in self._kept.items()}
-        rolls = JoinedRolls()
+        rolls = GrowingRolls()
         while last is None or first <= last:
-            pending = filled(pending, source, needed)
-            if len(pending) < needed:
+            pending = filled(pending, source, max(length, step))
+            if len(pending) < max(length, step):
                 if last is None:
                     last = first + 2 * self._reach + (len(pending) - silence) // self._hop
-                pending = np.pad(pending, (0, needed - len(pending)))
-            answer = self._run(spectrum=log_frequency.frames(pending[:needed], self._hop)[np.newaxis], **kept)
+                pending = np.pad(pending, (0, max(length, step) - len(pending)))
+            answer = self._run(spectrum=log_frequency.frames(pending[:length], self._hop)[np.newaxis], **kept)
             kept = {name: answer.pop(name) for name in kept}
             begin, end = max(0, -first), self._num_frames if last is None else min(self._num_frames, last + 1 - first)
             if begin < end:
                 rolls.add({name: roll[0, begin:end] for name, roll in answer.items()})
             first += self._num_frames
-            pending = pending[self._num_frames * self._hop :]
+            pending = pending[step:]
         return rolls.by_name
 
     def predict_on_batch(self, audio: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""From audio to notes with any of the models, in windows of constant size: the one path that predict and evaluate share."""
+"""From audio to notes with any of the models, in pieces of constant size: the one path that predict and evaluate share."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -40,7 +40,10 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
 
 
 def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str, np.ndarray]:
-    """What a Melodic or Full model answers for a recording at the level that it expects: see `predict.predict_rolls`."""
+    """What a Melodic or Full model answers for a recording at the level that it expects.
+
+    See `predict.predict_rolls`, and `polyamp.roll_stream` for what does without Keras.
+    """
     heard = level.brought_to(blocks, hparams.predict_level_db)
     rolls_part = part(model, light.ROLLS)
     if isinstance(rolls_part, RollNetwork):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +137,28 @@ def test_windows_may_be_of_any_length_where_pieces_are_heard(audio):
     rolls = [transcribe.rolls_of(of.model, lambda: [audio], of.hparams) for of in (short, long)]
     for name, roll in rolls[0].items():
         np.testing.assert_array_equal(rolls[1][name], roll)
+
+
+def test_a_network_of_an_older_version_is_left_to_keras(copied, monkeypatch, caplog):
+    """It heard rolls in windows: the spectrum was all that it took."""
+    shapes = {"spectrum": (1, 784, 294)}
+    monkeypatch.setattr(light.LightModel, "_signature", lambda self, name: SimpleNamespace(shapes=shapes, num_frames=784))
+    assert light.load("MELODIC", copied.parents[2]) is None
+    assert "export_weights.py" in caplog.text
+
+
+def test_hops_of_families_may_differ(tmp_path, audio):
+    from polyamp import light_export
+
+    settings = hparams.resolve("FULL", "tiny", {"timbre_architecture": "pitch_shared", "timbre_hop_length": 256})
+    assert light.is_possible("FULL", settings) and settings.hop_length == 512
+    model = models.build("FULL", settings)
+    path = checkpoint.save_as_new(checkpoint.folder(tmp_path, "FULL", "a"), model, settings, step=1)
+    light_export.write(model, settings, path)
+    loaded = light.load("FULL", tmp_path)
+    of = Notes.of([0.51, 1.02], [0.91, 1.23], [60, 64], [80, 80])
+    given = [transcribe.predict_families(one, [audio], of, settings) for one in (loaded.model, model)]
+    np.testing.assert_allclose(given[0], given[1], atol=1e-4)
 
 
 def test_a_damaged_network_is_named(copied):

@@ -102,7 +102,7 @@ def spectrogram(audio: np.ndarray, hop_length: int, windows: tuple[int, ...] = W
 
 
 def frames(samples: np.ndarray, hop_length: int, windows: tuple[int, ...] = WINDOWS, align_ends: bool = False) -> np.ndarray:
-    """Of a part of a recording that begins with the first sample under its first frame's windows.
+    """The spectrogram of a part of a recording that begins with the first sample under its first frame's windows.
 
     Args:
         samples: float32 [samples] in [-1, 1] at 16 kHz, at least the longest window.
@@ -116,11 +116,11 @@ def frames(samples: np.ndarray, hop_length: int, windows: tuple[int, ...] = WIND
     bands = []
     for window, (before, _) in paddings(windows, align_ends).items():
         hann = np.hanning(window + 1)[:-1].astype(np.float32)
-        under = np.lib.stride_tricks.sliding_window_view(samples[longest // 2 - before :], window)[::hop_length][:num_frames]
+        views = np.lib.stride_tricks.sliding_window_view(samples[longest // 2 - before :], window)[::hop_length][:num_frames]
         filters = trimmed_filters(windows)[window]
         band = np.empty((num_frames, filters.shape[1]), np.float32)
         for first in range(0, num_frames, _BLOCK):
-            spectrum = np.fft.rfft(under[first : first + _BLOCK] * hann)[:, : len(filters)]
+            spectrum = np.fft.rfft(views[first : first + _BLOCK] * hann)[:, : len(filters)]
             power = np.square(spectrum.real) + np.square(spectrum.imag)
             band[first : first + _BLOCK] = power.astype(np.float32, copy=False) @ filters
         bands.append(band)

@@ -127,7 +127,7 @@ def _conv_stack(hparams: AutoregressiveHParams) -> tuple[keras.KerasTensor, kera
 def _pitch_shared(hparams: AutoregressiveHParams) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Convolutions over the past and neighbouring pitches, weights shared over pitch: `[batch, time, 88, channels]`."""
     spectrum = keras.Input((None, NUM_BINS), dtype="float32", name="spectrum")
-    return spectrum, pitch_shared.trunk(spectrum, hparams, "zeros_before")
+    return spectrum, pitch_shared.trunk(spectrum, hparams, is_causal=True)
 
 
 def loss_arguments(hparams: AutoregressiveHParams) -> dict:

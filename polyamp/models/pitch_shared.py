@@ -35,7 +35,7 @@ def _small() -> keras.initializers.Initializer:
 def _convolution(
     inputs: keras.KerasTensor, channels: int, dilation: int, ends: Ends, name: str, rank: int = 0
 ) -> keras.KerasTensor:
-    """3 x 3 convolution without bias, dilated in time.
+    """3 x 3 convolution without bias, dilated in time. `2 * dilation` frames shorter than its input if the ends are given.
 
     With a `rank` it is two, over time to so many channels and over pitch from these, with `rank / (1.5 * channels)` times the
     multiplications (Jaderberg et al., "Speeding up convolutional neural networks with low rank expansions", BMVC 2014).
@@ -44,7 +44,7 @@ def _convolution(
     for filters, size, part in parts:
         if ends != "zeros":
             before = dilation * (size[0] - 1) if ends == "zeros_before" else 0
-            inputs = layers.ZeroPadding2D(((before, 0), (size[1] // 2,) * 2), name=f"{part}_past")(inputs)
+            inputs = layers.ZeroPadding2D(((before, 0), (size[1] // 2,) * 2), name=f"{part}_ends")(inputs)
         inputs = layers.Conv2D(
             filters,
             size,
@@ -62,7 +62,7 @@ def residual_block(
 ) -> keras.KerasTensor:
     """3 x 3 convolution (dilated in time, in two if it has a `rank`), batch normalisation, ReLU, added to its input.
 
-    `[batch, time, 88, channels]`.
+    `[batch, time, 88, channels]`; `dilation` frames fewer on both sides if the ends are given.
     """
     outputs = _convolution(inputs, inputs.shape[-1], dilation, ends, f"{name}_conv", rank)
     outputs = layers.BatchNormalization(name=f"{name}_norm")(outputs)
@@ -81,24 +81,23 @@ def mixing_block(inputs: keras.KerasTensor, channels: int, intervals: tuple[int,
     return layers.Add(name=f"{name}_add")([inputs, outputs])
 
 
-def _as_it_is(inputs: keras.KerasTensor, dilation: int, name: str) -> keras.KerasTensor:
-    return inputs
-
-
 def trunk(
     spectrum: keras.KerasTensor,
     hparams: MelodicHParams,
-    ends: Ends = "zeros",
-    extend: Callable[[keras.KerasTensor, int, str], keras.KerasTensor] = _as_it_is,
+    is_causal: bool = False,
+    extend: Callable[[keras.KerasTensor, int, str], keras.KerasTensor] | None = None,
 ) -> keras.KerasTensor:
     """Features of a log-frequency spectrum, `[batch, time, 294]` to `[batch, time, 88, channels]`.
 
     Args:
         spectrum: The spectrum.
         hparams: The model's.
-        ends: What the convolutions hear beyond both ends.
-        extend: Called with what a convolution hears, its dilation and its block's name; gives what it is to hear instead.
+        is_causal: Whether the frames that a feature depends on lie all before it, instead of on both sides.
+        extend: Called with what a convolution hears, its dilation and its block's name; gives the same with the `2 * dilation`
+            frames more that it needs. By default they are zeros.
     """
+    ends: Ends = "given" if extend is not None else "zeros_before" if is_causal else "zeros"
+    extend = extend or (lambda inputs, dilation, block: inputs)
     x = HarmonicStack(hparams.harmonics, name="harmonics")(spectrum)  # [batch, time, pitch, harmonic]
     x = _convolution(extend(x, 1, "stem"), hparams.channels, 1, ends, "stem_conv")
     x = PitchBias(name="stem_pitch_bias")(x)
@@ -130,12 +129,13 @@ def build_network(hparams: MelodicHParams) -> keras.Model:
     return keras.Model(spectrum, _heads(trunk(spectrum, hparams)), name="network")
 
 
-def build_stream(hparams: MelodicHParams, num_frames: int) -> keras.Model:
-    """The same network for a spectrum that comes in pieces; its layers have the same names and weights of the same shapes.
+def stream_of(network: keras.Model, hparams: MelodicHParams, num_frames: int) -> keras.Model:
+    """A network of `build_network` for a spectrum that comes in pieces, with the weights that it has now.
 
-    What is answered is as many frames late as the network hears ahead. Nothing is computed twice, however long the pieces are.
+    What is answered is as many frames late as the network hears ahead. Nothing is computed twice, however short the pieces are.
 
     Args:
+        network: The network.
         hparams: The model's.
         num_frames: Frames of a piece.
 
@@ -155,5 +155,9 @@ def build_stream(hparams: MelodicHParams, num_frames: int) -> keras.Model:
         after[name] = extended[:, -2 * dilation :]
         return extended
 
-    features = trunk(spectrum, hparams, "given", extend)
-    return keras.Model({"spectrum": spectrum, **before}, {**_heads(features), **after}, name="stream")
+    features = trunk(spectrum, hparams, extend=extend)
+    stream = keras.Model({"spectrum": spectrum, **before}, {**_heads(features), **after}, name="stream")
+    for layer in stream.layers:
+        if layer.weights:
+            layer.set_weights(network.get_layer(layer.name).get_weights())
+    return stream

@@ -6,7 +6,7 @@ import pytest
 
 from polyamp import constants, hparams
 from polyamp.audio.log_frequency import NUM_BINS
-from polyamp.models import parts, pitch_shared
+from polyamp.models import pitch_shared
 
 PIECE = 5  # Frames: fewer than a block keeps.
 
@@ -27,11 +27,8 @@ def randomized(network):
 
 def test_pieces_give_what_the_whole_gives_as_late_as_it_hears_ahead(settings):
     network = randomized(pitch_shared.build_network(settings))
-    stream = pitch_shared.build_stream(settings, PIECE)
-    trained = {layer.name: layer for layer in parts.weighted_layers(network)}
-    assert {layer.name for layer in parts.weighted_layers(stream)} == trained.keys()
-    for layer in parts.weighted_layers(stream):
-        layer.set_weights(trained[layer.name].get_weights())
+    stream = pitch_shared.stream_of(network, settings, PIECE)
+    assert {variable.path for variable in stream.variables} == {variable.path for variable in network.variables}
     ahead = 1 + 1 + 3 + 2  # The stem and the blocks.
     spectrum = np.random.default_rng(1).uniform(0, 1, (1, 40 + ahead, NUM_BINS)).astype(np.float32)
     spectrum = np.pad(spectrum, ((0, 0), (0, -spectrum.shape[1] % PIECE), (0, 0)))
@@ -52,7 +49,7 @@ def test_pieces_give_what_the_whole_gives_as_late_as_it_hears_ahead(settings):
 
 
 def test_a_stream_keeps_two_frames_for_every_frame_that_a_block_hears_ahead(settings):
-    stream = pitch_shared.build_stream(settings, PIECE)
+    stream = pitch_shared.stream_of(pitch_shared.build_network(settings), settings, PIECE)
     kept = {of.name: of.shape[1] for of in stream.inputs if of.name != "spectrum"}
     assert kept == {"stem_kept": 2, "block1_kept": 2, "block2_kept": 6, "block3_kept": 4}
     assert {name: stream.output[name].shape for name in kept} == {
