@@ -35,13 +35,9 @@ def _power(samples: np.ndarray, window: np.ndarray) -> np.ndarray:
     return (np.square(bins.real) + np.square(bins.imag)).astype(np.float32)
 
 
-def _hann(length: int) -> np.ndarray:
-    return np.hanning(length + 1)[:-1].astype(np.float32)
-
-
 def _mel(hparams: AutoregressiveHParams) -> Step:
     """Of `polyamp.audio.spectrogram.MelSpectrogram`."""
-    window = _hann(hparams.mel_window)
+    window = filters.hann(hparams.mel_window)
     filterbank = filters.mel_filterbank(hparams.spec_n_bins, hparams.mel_window, hparams.spec_fmin, hparams.mel_fmax)
 
     def step(samples: np.ndarray) -> np.ndarray:
@@ -54,7 +50,7 @@ def _log_frequency(hparams: AutoregressiveHParams) -> Step:
     """Of `polyamp.audio.spectrogram.LogFrequencySpectrogram` whose windows end together."""
     longest = max(hparams.spec_windows)
     parts = [
-        (slice(longest - length, longest), _hann(length), weights)
+        (slice(longest - length, longest), filters.hann(length), weights)
         for length, weights in trimmed_filters(hparams.spec_windows).items()
     ]
 

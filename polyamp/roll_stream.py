@@ -45,6 +45,7 @@ class RollNetwork:
         half = max(log_frequency.WINDOWS) // 2
         step = self._num_frames * self._hop
         length = step - self._hop + 2 * half  # Of a piece, whose first and last frame's windows are whole.
+        needed = max(length, step)  # The next piece begins after this one's end where hops are longer than windows.
         # As many samples of silence before the recording as decide the first frame's answers, which come as much later again.
         silence = self._reach * self._hop + half
         pending = np.zeros(silence, np.float32)
@@ -52,11 +53,11 @@ class RollNetwork:
         kept: dict[str, np.ndarray] = {name: np.zeros(shape, np.float32) for name, shape in self._kept.items()}
         rolls = GrowingRolls()
         while last is None or first <= last:
-            pending = filled(pending, source, max(length, step))
-            if len(pending) < max(length, step):
+            pending = filled(pending, source, needed)
+            if len(pending) < needed:
                 if last is None:
                     last = first + 2 * self._reach + (len(pending) - silence) // self._hop
-                pending = np.pad(pending, (0, max(length, step) - len(pending)))
+                pending = np.pad(pending, (0, needed - len(pending)))
             answer = self._run(spectrum=log_frequency.frames(pending[:length], self._hop)[np.newaxis], **kept)
             kept = {name: answer.pop(name) for name in kept}
             begin, end = max(0, -first), self._num_frames if last is None else min(self._num_frames, last + 1 - first)

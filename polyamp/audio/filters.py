@@ -1,5 +1,6 @@
-"""What the spectrogram layers are made of: mel filterbank, constant-Q kernels, decimation filters and decibels, in numpy."""
+"""What spectrograms are made of: windows, mel filterbank, constant-Q kernels, decimation filters and decibels, in numpy."""
 
+import functools
 import math
 from typing import Any
 
@@ -14,6 +15,14 @@ _HALVING_BETA = 11.56
 
 MEL_FLOOR_DB = -50.0  # 104 dB below a full-scale sine, whose power is (window / 4) ** 2.
 _RANGE_DB = 100.0  # Above the floor: maps to 1, about what a full-scale sine reaches.
+
+
+@functools.cache
+def hann(length: int) -> np.ndarray:
+    """A periodic Hann window, float32 `[length]`, read-only, as all that ask for one share it."""
+    window = np.hanning(length + 1)[:-1].astype(np.float32)
+    window.flags.writeable = False
+    return window
 
 
 def compress(power: Any, floor_db: float, ops: Any = np) -> Any:

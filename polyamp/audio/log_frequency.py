@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from polyamp import constants
+from polyamp.audio.filters import hann
 
 BINS_PER_SEMITONE = 3
 NUM_BINS = 98 * BINS_PER_SEMITONE  # From A0 up to 7.8 kHz, just below half the sample rate.
@@ -115,12 +116,11 @@ def frames(samples: np.ndarray, hop_length: int, windows: tuple[int, ...] = WIND
     num_frames = 1 + (len(samples) - longest) // hop_length
     bands = []
     for window, (before, _) in paddings(windows, align_ends).items():
-        hann = np.hanning(window + 1)[:-1].astype(np.float32)
         views = np.lib.stride_tricks.sliding_window_view(samples[longest // 2 - before :], window)[::hop_length][:num_frames]
         filters = trimmed_filters(windows)[window]
         band = np.empty((num_frames, filters.shape[1]), np.float32)
         for first in range(0, num_frames, _BLOCK):
-            spectrum = np.fft.rfft(views[first : first + _BLOCK] * hann)[:, : len(filters)]
+            spectrum = np.fft.rfft(views[first : first + _BLOCK] * hann(window))[:, : len(filters)]
             power = np.square(spectrum.real) + np.square(spectrum.imag)
             band[first : first + _BLOCK] = power.astype(np.float32, copy=False) @ filters
         bands.append(band)

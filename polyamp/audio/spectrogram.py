@@ -74,7 +74,7 @@ class MelSpectrogram(_DecibelSpectrogram):
         self.window = window
         self.fmin = fmin
         self.fmax = fmax
-        self._hann = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)).astype(np.float32)
+        self._hann = filters.hann(window)
         self.filterbank = filters.mel_filterbank(num_bins, window, fmin, fmax)
 
     def linear(self, audio: Any) -> Any:
