@@ -52,6 +52,11 @@ def main_metric(hparams: MelodicHParams) -> str:
     return "family_macro_f1" if isinstance(hparams, TimbreHParams) else "note_onset_f1"
 
 
+def needs_notes(hparams: MelodicHParams) -> bool:
+    """Whether a model with these settings is scored by what it says of given notes, so that there have to be some."""
+    return type(hparams) is TimbreHParams
+
+
 def assess_melodic(model: keras.Model, hparams: MelodicHParams, example: "Example") -> Assessment:
     """Scores onset, offset and frame rolls cell by cell, and the notes decoded from them.
 

@@ -25,7 +25,7 @@ from polyamp.data import beam_preparation
 from polyamp.errors import PolyampError
 from polyamp.hparams import FullHParams, MelodicHParams
 
-# A window of a recording: (name of the recording, number of the window, frames that are new in it).
+# A window of a recording: (where its notes go, number of the window, frames that are new in it).
 Key = tuple[str, int, int]
 _FAILED = "failed"
 _DONE = "done"
@@ -91,13 +91,13 @@ class CutWindows(beam.DoFn):
                 blocks = reading.Repeated(path)
                 heard = level.brought_to(lambda: _named(blocks(), path, job), self._hparams.predict_level_db)
                 for window, kept in predict.windows(samples.of(heard()), core, margin, self._hparams.hop_length):
-                    yield (job.audio, count, kept), window
+                    yield (job.output, count, kept), window
                     count += 1
         except PolyampError as error:
             _fail(job, error)
             return
         _count("windows", count)
-        yield beam.pvalue.TaggedOutput(_DONE, (job.audio, (job, count, samples.seconds)))
+        yield beam.pvalue.TaggedOutput(_DONE, (job.output, (job, count, samples.seconds)))
 
 
 class WriteNotes(beam.DoFn):
@@ -201,9 +201,9 @@ def _fail(job: Job, error: PolyampError) -> None:
 
 
 def _numbered(answer: tuple[Key, dict[str, np.ndarray]], margin: int) -> tuple[str, tuple[int, dict[str, np.ndarray]]]:
-    """A window's rolls without its margins, under the name of its recording."""
-    (audio, number, kept), rolls = answer
-    return audio, (number, {name: roll[margin : margin + kept] for name, roll in rolls.items()})
+    """A window's rolls without its margins, under where the recording's notes go."""
+    (output, number, kept), rolls = answer
+    return output, (number, {name: roll[margin : margin + kept] for name, roll in rolls.items()})
 
 
 def transcribe(jobs: Sequence[Job], weights: Weights, options: Sequence[str], batch_size: int = 8) -> dict[str, int]:

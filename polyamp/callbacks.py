@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from polyamp import assess, checkpoint, metrics
-from polyamp.data import pipeline
+from polyamp.data import records
 from polyamp.distribution import Distribution
-from polyamp.errors import PolyampError
+from polyamp.errors import DataError, PolyampError
 from polyamp.hparams import MelodicHParams
 
 METRICS_FILE = "metrics.jsonl"
@@ -58,6 +59,10 @@ def stop_on_signals(progress: Progress) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _not_finite(what: str, step: int) -> str:
+    return f"{what} finite any more at step {step}; the last checkpoint is good. Lower learning_rate or clip_norm in --hparams."
+
+
 class StepCounter(keras.callbacks.Callback):
     """Counts steps, ends training at `num_steps` or when told to, and refuses to go on from a loss that is not finite."""
 
@@ -68,10 +73,7 @@ class StepCounter(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._progress.step += 1
         if not math.isfinite(float((logs or {}).get("loss", 0.0))):
-            raise PolyampError(
-                f"The loss is not finite any more at step {self._progress.step}; the last checkpoint is good. "
-                "Lower learning_rate or clip_norm in --hparams."
-            )
+            raise PolyampError(_not_finite("The loss is not", self._progress.step))
         self._progress.stop = self._devices.any(self._progress.stop)  # All workers end with the same step.
         if self._progress.stop or self._progress.step >= self._num_steps:
             self.model.stop_training = True
@@ -116,29 +118,46 @@ class Saver(keras.callbacks.Callback):
             return
         if self._progress.step % _LOG_EVERY:
             self._log(logs or {})
-        is_best = False
+        numbered = checkpoint.step_path(self._directory, self._progress.step)
+        self._save(numbered)  # Before validation, whose failure then costs no training.
         if self._validation_paths and not self._progress.stop:
             scores = self._validate()
             metric = assess.main_metric(self._hparams)
-            is_best = scores[metric] > self._progress.best
-            self._progress.best = max(self._progress.best, scores[metric])
             self._log({f"val_{name}": value for name, value in scores.items()})
             logging.info("Step %d: validation %s %.4f.", self._progress.step, metric, scores[metric])
-        if is_best:  # First, since the numbered one says that it is there.
-            self._save(self._directory / checkpoint.BEST_FILE)
-        self._save(checkpoint.step_path(self._directory, self._progress.step))
+            if scores[metric] > self._progress.best:
+                self._progress.best = scores[metric]
+                self._save(self._directory / checkpoint.BEST_FILE)
+                self._save(numbered)  # Which says how good the best one is.
         for old in checkpoint.numbered(self._directory)[: -self._keep]:
             old.unlink(missing_ok=True)
 
     def _save(self, path: Path) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            PolyampError: A weight is not a number, as the last step may leave it, whose loss was still one.
+        """
+        if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self._whole_model.weights):
+            raise PolyampError(_not_finite("The weights are not", self._progress.step))
         meta = {"step": self._progress.step, "seed": self._progress.seed, "best": self._progress.best}
         checkpoint.save(path, self._whole_model, meta, self._optimizer)
 
     def _validate(self) -> dict[str, float]:
-        """Mean scores over the validation examples, taken whole."""
+        """Mean scores over the validation examples, taken whole; those without notes say nothing about families.
+
+        Raises:
+            DataError: A record is damaged, or there is no example to score.
+        """
         score = assess.assessor(self._hparams)
-        examples = pipeline.whole_examples(",".join(self._validation_paths))
-        return metrics.aggregate([score(self._whole_model, self._hparams, example).metrics for example in examples])
+        scores = [
+            score(self._whole_model, self._hparams, example).metrics
+            for example in records.read(self._validation_paths, on_error="raise")
+            if len(example.begun) or not assess.needs_notes(self._hparams)
+        ]
+        if not scores:
+            raise DataError("--validation_examples_path: holds no example with notes; the checkpoint has been saved.")
+        return metrics.aggregate(scores)
 
     def _log(self, values: dict[str, float]) -> None:
         """Adds a line to the log and points to the TensorBoard curves, at the step counted over all runs."""

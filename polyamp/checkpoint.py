@@ -248,10 +248,10 @@ def load_model(
 
     hparams_lib.model_hparams(model_type)
     if model_type == "FULL" and load_full is False:
-        return _joined(*_root_and_pattern(model_type, model_dir, load_id), overrides or {})
+        return _joined(model_dir, load_id, overrides or {})
     path, resolved = locate(model_type, model_dir, load_id, model_id, load_full, overrides)
     model = models.build(model_type, resolved)
-    meta = restore(path, model, part=model_type == "FULL" or bool(load_full))
+    meta = restore(path, model, part=bool(load_full) and model_type != "FULL")
     return Loaded(model, resolved, path, int(meta["step"]))
 
 
@@ -268,8 +268,8 @@ def locate(
     Raises:
         CheckpointError, HParamsError: As `load_model`.
     """
-    root, pattern = _root_and_pattern(model_type, model_dir, load_id)
     stored_type = "FULL" if load_full or model_type == "FULL" else model_type
+    root, pattern = _root_and_pattern(stored_type, model_dir, load_id)
     if model_dir is not None and load_id == "*" and model_id and numbered(folder(root, stored_type, model_id)):
         pattern = model_id
     path = find(root, stored_type, pattern)
@@ -296,22 +296,20 @@ def stored_hparams(path: Path) -> MelodicHParams:
     return hparams_lib.from_json(path.parent.parent.name, path.parent / HPARAMS_FILE)
 
 
-def _joined(root: Path, load_id: str, overrides: Mapping[str, Any]) -> Loaded:
+def _joined(model_dir: str | Path | None, load_id: str, overrides: Mapping[str, Any]) -> Loaded:
     """A Full model out of the Melodic and the Timbre checkpoint that `load_id` means."""
     from polyamp import models
 
-    paths = find_parts(root, load_id)
+    paths = []
+    for kind in ("MELODIC", "TIMBRE"):
+        root, pattern = _root_and_pattern(kind, model_dir, load_id)
+        paths.append(find(root, kind, pattern))
     stored = hparams_lib.joined(*(stored_hparams(path) for path in paths))
     resolved = hparams_lib.merge(stored, overrides)
-    require_same_structure(stored, resolved, root)
+    require_same_structure(stored, resolved, paths[0])
     model = models.build("FULL", resolved)
     metas = restore_parts(paths, model)
     return Loaded(model, resolved, paths[0], max(int(meta["step"]) for meta in metas))
-
-
-def find_parts(root: str | Path, load_id: str = "*") -> tuple[Path, Path]:
-    """The Melodic and the Timbre checkpoint that `load_id` means: of that id, or `*` for the most recent of each."""
-    return find(root, "MELODIC", load_id), find(root, "TIMBRE", load_id)
 
 
 def restore_parts(paths: Sequence[Path], model: "keras.Model") -> list[dict[str, Any]]:

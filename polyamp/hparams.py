@@ -47,8 +47,14 @@ def structure(hparams: MelodicHParams) -> dict[str, Any]:
 
 
 def part(model_type: str, hparams: MelodicHParams) -> MelodicHParams:
-    """The settings of one part of a Full model, or the settings themselves if they are of that type."""
+    """The settings of one part of a Full model, or the settings themselves if they are of that type.
+
+    Raises:
+        HParamsError: They have no such part.
+    """
     kind = model_hparams(model_type)
+    if not isinstance(hparams, kind):
+        raise HParamsError(f"a Full model has a Melodic and a Timbre part, none for {model_type}; leave out --load_full.")
     return kind(**{field.name: getattr(hparams, field.name) for field in dataclasses.fields(kind)})
 
 

@@ -102,7 +102,6 @@ class StateStream:
         self._next_frame = -(half // self._hop)  # The first that hears anything of the stream.
         self._missing = half % self._hop  # Samples, until its window is full.
         self._received = 0  # Samples.
-        self._ended = False
         silence = self._spectrum(self._window)
         for _ in range(hparams.margin_frames):
             self._acoustic(silence)

@@ -149,7 +149,7 @@ def _start(
     paths = _to_start_from(directory, load_id, load_full)
     if paths:
         if len(paths) == 1:
-            checkpoint.restore(paths[0], model, part=load_full)
+            checkpoint.restore(paths[0], model, part=load_full and directory.parent.name != "FULL")
         else:
             checkpoint.restore_parts(paths, model)
         named = " and ".join(map(str, paths))
@@ -172,11 +172,18 @@ def _to_start_from(directory: Path, load_id: str, load_full: bool) -> list[Path]
         stored = hparams_lib.structure(checkpoint.stored_hparams(path))
         return [name for name in wanted if name in stored and stored[name] != wanted[name] and _is_of(path, name)]
 
+    def fits(path: Path) -> bool:
+        try:
+            return not differs(path)
+        except PolyampError as error:  # Of a model that nobody asked for.
+            logging.warning("Not considered as a start: %s", error)
+            return False
+
     if not load_id:
         return []
     types = ["FULL"] if load_full else ["MELODIC", "TIMBRE"] if model_type == "FULL" else [model_type]
     if load_id == "*":
-        fitting = [next((path for path in checkpoint.latest_of_each(root / kind) if not differs(path)), None) for kind in types]
+        fitting = [next(filter(fits, checkpoint.latest_of_each(root / kind)), None) for kind in types]
         return [path for path in fitting if path] if all(fitting) else []
     paths = [checkpoint.find(root, kind, load_id) for kind in types]
     for path in paths:

@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
 def _export() -> None:
     from polyamp import checkpoint, hparams, light
     from polyamp.atomic import make_folder, write_text
+    from polyamp.errors import PolyampError
     from polyamp.overrides import parse_overrides
 
     settings = parse_overrides(_HPARAMS.value)
@@ -40,6 +41,9 @@ def _export() -> None:
     )
     directory = make_folder(checkpoint.folder(_OUTPUT_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value), "--output_dir")
     path = checkpoint.step_path(directory, loaded.step)
+    others = [str(other) for other in checkpoint.numbered(directory) if other != path]
+    if others:
+        raise PolyampError(f"{', '.join(others)}: is there already; remove it, or give another --model_id.")
     checkpoint.save(path, loaded.model, {"step": loaded.step}, dtype="float16")
     write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(loaded.hparams))
     logging.info("%s: %d bytes", path, path.stat().st_size)

@@ -10,6 +10,7 @@ with --output. At the end, or on Ctrl-C, it says what computing took per frame.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -69,14 +70,22 @@ def _live() -> None:
 
         transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value)
         events: list[NoteEvent] = []
+        is_printing = not _QUIET.value
 
         def report(event: "NoteEvent") -> None:
+            nonlocal is_printing
             if port:
                 port.send(_message(event))
             if midi:
                 events.append(event)
-            if not _QUIET.value:
-                print(_line(event), flush=True)
+            if is_printing:
+                try:
+                    print(_line(event), flush=True)
+                except BrokenPipeError:  # As of `| head`: nobody reads on.
+                    is_printing = False
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left there would fail at the end.
+                    if not midi and not port:
+                        raise KeyboardInterrupt from None
 
         sys.stderr.write(f"latency {transcriber.latency_ms:.0f} ms and computing; Ctrl-C ends\n")
         failure = None

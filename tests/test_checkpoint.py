@@ -139,6 +139,28 @@ def test_missing_layers_are_named(folder):
         checkpoint.restore(checkpoint.step_path(folder, 1), models.build("MELODIC", tiny()))
 
 
+@pytest.mark.parametrize("model_type", ["MELODIC", "FULL"])
+def test_surplus_layers_are_named(tmp_path, model_type):
+    settings = {
+        dilations: hparams.resolve(model_type, "tiny", {"temporal_dilations": dilations}) for dilations in ((1,), (1, 2))
+    }
+    deep, flat = settings[(1, 2)], settings[(1,)]
+    path = checkpoint.save_as_new(checkpoint.folder(tmp_path, model_type, "a"), models.build(model_type, deep), deep, 1)
+    (path.parent / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(flat))
+    with pytest.raises(CheckpointError, match="block2_conv/kernel is not in the model"):
+        checkpoint.load_model(model_type, tmp_path)
+
+
+def test_parts_of_the_models_in_the_package():
+    melodic = checkpoint.load_model("MELODIC", load_full=True)
+    assert melodic.path.parent.name == "full_compact"
+    joined = checkpoint.load_model("FULL", load_full=False)
+    assert joined.path.parent.name == "melodic_compact"
+    assert joined.hparams.temporal_dilations == checkpoint.stored_hparams(joined.path).temporal_dilations
+    with pytest.raises(HParamsError, match="none for AUTOREGRESSIVE"):
+        checkpoint.load_model("AUTOREGRESSIVE", load_full=True)
+
+
 def test_missing_settings_are_an_error(tmp_path, folder):
     write(folder)
     (folder / checkpoint.HPARAMS_FILE).unlink()

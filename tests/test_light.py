@@ -15,6 +15,8 @@ from polyamp.audio import reading
 from polyamp.errors import CheckpointError
 from polyamp.notes import Notes
 
+ROOT = Path(__file__).parents[1]
+
 RECORDING = Path(__file__).parent / "data" / "handel_air.ogg"
 
 
@@ -166,6 +168,20 @@ def test_a_damaged_network_is_named(copied):
     network.write_bytes(network.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=network.name):
         light.load("MELODIC", copied.parents[2])
+
+
+def test_an_export_beside_other_steps_is_refused(tmp_path):
+    settings = hparams.resolve("MELODIC", "tiny")
+    model = models.build("MELODIC", settings)
+    checkpoint.save_as_new(checkpoint.folder(tmp_path / "runs", "MELODIC", "a"), model, settings, step=3)
+    old = checkpoint.save_as_new(checkpoint.folder(tmp_path / "out", "MELODIC", "a"), model, settings, step=5)
+    script = [sys.executable, str(ROOT / "scripts/export_weights.py"), f"--model_dir={tmp_path / 'runs'}", "--load_id=a"]
+    where = [f"--output_dir={tmp_path / 'out'}", "--model_id=a"]
+    result = subprocess.run([*script, *where], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1 and result.stderr.strip().splitlines()[-1] == (
+        f"error: {old}: is there already; remove it, or give another --model_id."
+    )
+    assert checkpoint.numbered(old.parent) == [old]
 
 
 def test_an_exported_model_predicts_as_it_was_trained(tmp_path, audio):

@@ -157,6 +157,19 @@ def test_stdin_faster_than_real_time_gives_the_notes_of_the_file(pcm, of_file, t
     assert b"p99" in result.stderr and b"latency 128 ms" in result.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of another kind")
+def test_a_reader_that_stops_costs_no_recording(pcm, of_file, tmp_path):
+    path = tmp_path / "out.mid"
+    for output in ([f"--output={path}"], []):
+        command = [sys.executable, str(ROOT / "scripts/live.py"), "--input=-", *output]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, cwd=ROOT, **pipes)
+        process.stdout.close()
+        _, errors = process.communicate(pcm[0], timeout=120)
+        assert process.returncode == 0 and b"Traceback" not in errors and b"Broken pipe" not in errors, errors
+    assert len(notes.read_midi(path)) == len(of_file)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
 def test_ctrl_c_writes_what_it_has(pcm, tmp_path):
     path = tmp_path / "out.mid"

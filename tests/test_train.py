@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyamp import checkpoint, hparams, train
+from polyamp import assess, callbacks, checkpoint, hparams, notes, train
 from polyamp.data import cache, records
 from polyamp.data.records import Example
 from polyamp.errors import CheckpointError, DataError, HParamsError, PolyampError
@@ -221,6 +221,54 @@ def test_validation_keeps_the_best(run, data):
     best = max(scores, key=lambda line: line["val_note_onset_f1"])
     _, meta = checkpoint.read(path.parent / checkpoint.BEST_FILE)
     assert meta["best"] == pytest.approx(best["val_note_onset_f1"])
+
+
+def test_validation_scores_are_those_of_evaluation(run, tmp_path):
+    """Also of a segment through which notes sound that begin before it and end after it."""
+    whole = melody(7)
+    held = Notes.of([0.0, *whole.notes.onset], [9.0, *whole.notes.offset], [40, *whole.notes.pitch], 90)
+    segment = notes.crop(held, 1.0, 3.0, clip=False)
+    path = tmp_path / "segment.tfrecord"
+    records.write(path, [Example("segment", whole.audio[16_000:48_000], segment, (90, 90))])
+    trained = run(validation_examples_path=str(path), hparams={"predict_frame_threshold": 0.01})
+    scores = [line for line in logged(trained) if "val_frame_f1" in line][-1]
+    loaded = checkpoint.load_model("MELODIC", trained.parents[2])
+    (example,) = records.read([str(path)])
+    expected = assess.assess_melodic(loaded.model, loaded.hparams, example).metrics
+    assert 0 < expected["frame_precision"] < 1
+    for name, value in expected.items():
+        assert scores[f"val_{name}"] == pytest.approx(value, abs=1e-3), name
+
+
+def test_a_validation_that_fails_costs_no_training(run, tmp_path):
+    damaged = tmp_path / "damaged.tfrecord"
+    records.write(damaged, [melody(0)])
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"damaged\.tfrecord: record 0"):
+        run(validation_examples_path=str(damaged))
+    assert checkpoint.read(checkpoint.step_path(tmp_path / "models" / "MELODIC" / "a", 2))[1]["step"] == 2
+
+
+def test_weights_that_are_not_finite_are_not_saved(run, monkeypatch):
+    """As after a step that spoils them, whose own loss was still a number."""
+    before = callbacks.Saver.on_epoch_end
+
+    def spoil(self, epoch, logs=None):
+        if self._progress.step == 4:
+            self._whole_model.weights[0].assign(np.full(self._whole_model.weights[0].shape, np.nan))
+        before(self, epoch, logs)
+
+    monkeypatch.setattr(callbacks.Saver, "on_epoch_end", spoil)
+    with pytest.raises(PolyampError, match="weights are not finite any more at step 4; the last checkpoint is good"):
+        run(num_steps=6)
+    assert [path.name for path in checkpoint.numbered(train_folder(run))] == ["ckpt-00000002.npz"]
+
+
+def test_a_folder_that_cannot_be_read_keeps_nothing_from_starting(run, caplog):
+    old = run(model_id="old")
+    (old.parent / checkpoint.HPARAMS_FILE).unlink()
+    assert checkpoint.read(run(model_id="new"))[1]["step"] == 2
+    assert "Not considered as a start" in caplog.text and "hparams.json: missing" in caplog.text
 
 
 def test_a_recent_checkpoint_that_does_not_fit_is_passed_over_and_one_that_does_is_taken(run):

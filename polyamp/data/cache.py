@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,8 @@ def build(directory: str | Path, examples: Iterable[Example], front_end: Callabl
     """
     directory = Path(directory)
     if not (directory / _INDEX).is_file():
-        unfinished = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
+        # Processes on several machines may share the folder, and their numbers be the same.
+        unfinished = directory.with_name(f"{directory.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             unfinished.mkdir(parents=True)
             _fill(unfinished, examples, front_end)

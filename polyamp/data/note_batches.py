@@ -68,7 +68,8 @@ def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: TimbreHPar
     """A crop as inputs, targets and weights, padded to the training length."""
     frames, size = hparams.train_frames, hparams.timbre_max_notes
     length = 1 + tf.size(crop["audio"]) // hparams.hop_length
-    audio, _ = pipeline.training_audio(crop, number, hparams, seed)
+    audio, velocity = pipeline.training_audio(crop, number, hparams, seed)
+    crop = {**crop, "velocity": velocity}
     names = _target_shapes(hparams)
 
     def label(onset, offset, pitch, velocity, program, heard, total_time, index):

@@ -37,8 +37,11 @@ def training_dataset(
     Raises:
         DataError, HParamsError: See `pipeline.training_crops`.
     """
-    crops = pipeline.training_crops(examples_path, hparams, seed + first_step)
-    labelled = crops.map(lambda number, crop: _labelled(crop, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
+    seed_of_crops = seed + first_step  # A resumed run draws new crops.
+    crops = pipeline.training_crops(examples_path, hparams, seed_of_crops)
+    labelled = crops.map(
+        lambda number, crop: _labelled(crop, number, hparams, seed_of_crops), num_parallel_calls=tf.data.AUTOTUNE
+    )
     batches = labelled.batch(hparams.batch_size, drop_remainder=True).enumerate(first_step)
 
     def with_free_run(step: tf.Tensor, batch: Batch) -> Batch:

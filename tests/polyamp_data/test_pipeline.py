@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from polyamp import notes
-from polyamp.data import pipeline, records
+from polyamp.data import note_batches, pipeline, records
 from polyamp.data.example import Example
 from polyamp.errors import DataError, HParamsError
-from polyamp.hparams import MelodicHParams
+from polyamp.hparams import FullHParams, MelodicHParams
 
 MakeExample = Callable[..., Example]
 
@@ -159,6 +159,17 @@ def test_velocities_follow_the_level_of_the_audio(tmp_path: Path, make_example: 
             heard = np.asarray(weights["velocity"])[crop] > 0
             before, after = (np.asarray(of["velocity"])[crop][heard] * 127 for of in (labels, moved))
             np.testing.assert_allclose(after, np.clip(np.rint(before + 4 * gain_db), 1, 127), atol=1e-3)
+
+
+def test_velocities_follow_the_level_of_the_audio_in_a_full_model_too(tmp_path: Path, make_example: MakeExample):
+    path = _write(tmp_path, [make_example(number, seconds=1.0) for number in range(2)])
+    gained = {"train_frames": 21, "batch_size": 2, "augment_probability": 1e-9, "augment_gain_db": 3.0}
+    of_notes, of_both = (
+        next(iter(make(path, kind(**gained, augment_velocity_per_db=4.0), 2)))
+        for make, kind in ((pipeline.training_dataset, MelodicHParams), (note_batches.training_dataset, FullHParams))
+    )
+    np.testing.assert_array_equal(of_notes[0], of_both[0]["audio"])
+    np.testing.assert_array_equal(of_notes[1]["velocity"], of_both[1]["velocity"])
 
 
 def test_transposition_and_mixing_of_audio_are_refused_rather_than_left_out(tmp_path: Path, make_example: MakeExample):
