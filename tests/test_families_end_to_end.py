@@ -122,6 +122,18 @@ def test_timbre_trains_on_recordings_and_single_notes_together(folder, capsys):
     assert "leave out --nsynth_examples_path" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("rests", "status"), [(1, 0), (3, 1)], ids=["some", "all"])
+def test_validation_of_timbre_leaves_rests_out(folder, tmp_path, capsys, rests, status):
+    rest = Example("rest", np.zeros(16_000, np.float32), Notes.of([], [], []), (0, 0))
+    records.write(tmp_path / "validation.tfrecord", [rest] * rests + [band(9)] * (3 - rests))
+    places = [f"--examples_path={folder}/slakh.tfrecord-*", f"--model_dir={tmp_path}", "--model_type=TIMBRE", "--model_id=a"]
+    steps = ["--config=tiny", f"--hparams={AS_JSON}", "--num_steps=2", "--checkpoint_interval=2"]
+    validation = f"--validation_examples_path={tmp_path}/validation.tfrecord"
+    assert polyamp_runner.main(["polyamp", *places, *steps, validation]) == status
+    assert ("holds no example with notes" in capsys.readouterr().err) == bool(status)
+    checkpoint.step_path(tmp_path / "TIMBRE" / "a", 2).stat()  # It is there in any case.
+
+
 def test_full_of_two_parts_has_their_weights(trained):
     melodic, timbre = (checkpoint.find(trained, kind) for kind in ("MELODIC", "TIMBRE"))
     joined = checkpoint.load_model("FULL", trained, "*", load_full=False)
