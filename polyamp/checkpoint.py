@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from absl import logging
 
 from polyamp import hparams as hparams_lib
 from polyamp.atomic import make_folder, replacing, write_text
@@ -235,7 +236,7 @@ def load_model(
         model_type: One of `constants.MODEL_TYPES`.
         model_dir: Folder of all models; None for the weights that ship with the package.
         load_id: See `find`; of the package's own weights `*` means the preset named "<model type>_compact".
-        model_id: Preferred over a `load_id` of `*` if it has checkpoints.
+        model_id: Preferred over a `load_id` of `*` if it has checkpoints; if it has none, a warning says what is taken.
         load_full: Take the weights from a Full model's checkpoint; False for FULL joins a Melodic and a Timbre one. Default: of
             the model type itself.
         overrides: Hyperparameters by name; those that the weights depend on must not differ.
@@ -270,9 +271,10 @@ def locate(
     """
     stored_type = "FULL" if load_full or model_type == "FULL" else model_type
     root, pattern = _root_and_pattern(stored_type, model_dir, load_id)
-    if model_dir is not None and load_id == "*" and model_id and numbered(folder(root, stored_type, model_id)):
-        pattern = model_id
-    path = find(root, stored_type, pattern)
+    is_preferred = model_dir is not None and load_id == "*" and model_id and numbered(folder(root, stored_type, model_id))
+    path = find(root, stored_type, model_id if is_preferred else pattern)
+    if model_id and load_id == "*" and not is_preferred:
+        logging.warning("--model_id=%s: has no checkpoint; taking %s.", model_id, path)
     stored = hparams_lib.part(model_type, stored_hparams(path))
     resolved = hparams_lib.merge(stored, overrides or {})
     require_same_structure(stored, resolved, path)

@@ -92,6 +92,13 @@ def test_latest_step_of_an_id_and_most_recent_of_all(tmp_path):
     assert checkpoint.load_model("MELODIC", tmp_path, model_id="a").step == 10
 
 
+def test_a_model_id_without_checkpoints_is_warned_of(tmp_path, caplog):
+    write(checkpoint.folder(tmp_path, "MELODIC", "a"))
+    assert checkpoint.locate("MELODIC", tmp_path, model_id="a")[0].parent.name == "a" and not caplog.text
+    assert checkpoint.locate("MELODIC", tmp_path, model_id="aa")[0].parent.name == "a"
+    assert "--model_id=aa: has no checkpoint; taking" in caplog.text
+
+
 @pytest.mark.parametrize("load_id", ["*", "other"])
 def test_no_checkpoint_says_where_it_looked_and_what_there_is(tmp_path, load_id):
     with pytest.raises(CheckpointError, match="no MELODIC checkpoint at all"):
