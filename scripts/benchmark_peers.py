@@ -343,7 +343,8 @@ def speed(system: System, audio: tuple[Path, Path], cores: int) -> dict[str, flo
     start, whole = least([short]), least([long])
     steady = None
     if system.takes_many:
-        steady = 2 * _SPEED_SECONDS.value / max(least([long] * 3).wall - whole.wall, 1e-3)
+        more = least([long] * 3).wall - whole.wall
+        steady = 2 * _SPEED_SECONDS.value / more if more > 0 else None  # None where other work on the machine spoiled it.
     return {"start": start.wall, "wall": whole.wall, "cpu": whole.cpu, "memory": whole.memory, "steady": steady}
 
 
