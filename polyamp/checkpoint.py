@@ -271,9 +271,11 @@ def locate(
     """
     stored_type = "FULL" if load_full or model_type == "FULL" else model_type
     root, pattern = _root_and_pattern(stored_type, model_dir, load_id)
-    is_preferred = model_dir is not None and load_id == "*" and model_id and numbered(folder(root, stored_type, model_id))
-    path = find(root, stored_type, model_id if is_preferred else pattern)
-    if model_id and load_id == "*" and not is_preferred:
+    wanted = model_id if load_id == "*" else None
+    if model_dir is not None and wanted and numbered(folder(root, stored_type, wanted)):
+        pattern, wanted = wanted, None
+    path = find(root, stored_type, pattern)
+    if wanted:
         logging.warning("--model_id=%s: has no checkpoint; taking %s.", model_id, path)
     stored = hparams_lib.part(model_type, stored_hparams(path))
     resolved = hparams_lib.merge(stored, overrides or {})
