@@ -66,7 +66,8 @@ class LightModel:
             self._content = lzma.decompress(path.read_bytes())
             self._interpreter = self._new_interpreter()
             self._signatures = set(self._interpreter.get_signature_list())
-            self.num_frames = self._signature(FAMILIES).num_frames if FAMILIES in self._signatures else None
+            tells_families = FAMILIES in self._signatures and isinstance(hparams, TimbreHParams)
+            self.num_frames = self._signature(FAMILIES).num_frames if tells_families else None
             self.is_outdated = ROLLS in self._signatures and len(self._signature(ROLLS).shapes) == 1
         except (OSError, lzma.LZMAError, ValueError) as error:
             raise CheckpointError(f"{path}: not a readable network ({error}); remove it, or write it again.") from error

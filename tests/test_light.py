@@ -16,7 +16,6 @@ from polyamp.errors import CheckpointError
 from polyamp.notes import Notes
 
 ROOT = Path(__file__).parents[1]
-
 RECORDING = Path(__file__).parent / "data" / "handel_air.ogg"
 
 
@@ -204,6 +203,20 @@ def test_an_exported_model_predicts_as_it_was_trained(tmp_path, audio):
     of_fast = transcribe.rolls_of(loaded.model, lambda: [audio], settings)
     for name, roll in transcribe.rolls_of(model, lambda: [audio], settings).items():
         np.testing.assert_allclose(of_fast[name], roll, atol=1e-4)
+
+
+@pytest.mark.parametrize("model_type", ["MELODIC", "TIMBRE"])
+def test_a_part_of_the_full_model_in_the_package(audio, model_type):
+    loaded, in_keras = (load(model_type, load_full=True) for load in (light.load, checkpoint.load_model))
+    assert loaded is not None and loaded.path.parent.name == "full_compact"
+    if model_type == "MELODIC":
+        of_fast, of_keras = (transcribe.rolls_of(of.model, lambda: [audio], of.hparams) for of in (loaded, in_keras))
+        for name, roll in of_keras.items():
+            np.testing.assert_allclose(of_fast[name], roll, atol=1e-3)
+    else:
+        of = Notes.of([0.51, 1.02], [0.91, 1.23], [60, 64], [80, 80])
+        given = [transcribe.predict_families(of_type.model, [audio], of, of_type.hparams) for of_type in (loaded, in_keras)]
+        np.testing.assert_allclose(*given, atol=1e-3)
 
 
 def test_parts_can_be_asked_for_in_any_order(audio):
