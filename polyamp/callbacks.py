@@ -118,6 +118,9 @@ class Saver(keras.callbacks.Callback):
             return
         if self._progress.step % _LOG_EVERY:
             self._log(logs or {})
+        # The last step may have spoiled them, whose loss was still a number.
+        if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self._whole_model.weights):
+            raise PolyampError(_not_finite("The weights are not", self._progress.step))
         numbered = checkpoint.step_path(self._directory, self._progress.step)
         self._save(numbered)  # Before validation, whose failure then costs no training.
         if self._validation_paths and not self._progress.stop:
@@ -133,13 +136,6 @@ class Saver(keras.callbacks.Callback):
             old.unlink(missing_ok=True)
 
     def _save(self, path: Path) -> None:
-        """Writes a checkpoint.
-
-        Raises:
-            PolyampError: A weight is not a number, as the last step may leave it, whose loss was still one.
-        """
-        if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self._whole_model.weights):
-            raise PolyampError(_not_finite("The weights are not", self._progress.step))
         meta = {"step": self._progress.step, "seed": self._progress.seed, "best": self._progress.best}
         checkpoint.save(path, self._whole_model, meta, self._optimizer)
 

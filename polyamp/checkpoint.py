@@ -252,7 +252,7 @@ def load_model(
         return _joined(model_dir, load_id, overrides or {})
     path, resolved = locate(model_type, model_dir, load_id, model_id, load_full, overrides)
     model = models.build(model_type, resolved)
-    meta = restore(path, model, part=bool(load_full) and model_type != "FULL")
+    meta = restore(path, model, part=type_of(path) != model_type)
     return Loaded(model, resolved, path, int(meta["step"]))
 
 
@@ -293,11 +293,16 @@ def _embedded_id(model_type: str, load_id: str) -> str:
     return f"{model_type.lower()}_compact" if load_id == "*" else load_id
 
 
+def type_of(path: Path) -> str:
+    """The model type of a checkpoint, by the folder that it lies in."""
+    return path.parent.parent.name
+
+
 def stored_hparams(path: Path) -> MelodicHParams:
     """The settings that a checkpoint was trained with; `CheckpointError` if they are missing."""
     if not (path.parent / HPARAMS_FILE).is_file():
         raise CheckpointError(f"{path.parent / HPARAMS_FILE}: missing; a checkpoint needs the settings of its training.")
-    return hparams_lib.from_json(path.parent.parent.name, path.parent / HPARAMS_FILE)
+    return hparams_lib.from_json(type_of(path), path.parent / HPARAMS_FILE)
 
 
 def _joined(model_dir: str | Path | None, load_id: str, overrides: Mapping[str, Any]) -> Loaded:

@@ -149,7 +149,7 @@ def _start(
     paths = _to_start_from(directory, load_id, load_full)
     if paths:
         if len(paths) == 1:
-            checkpoint.restore(paths[0], model, part=load_full and directory.parent.name != "FULL")
+            checkpoint.restore(paths[0], model, part=checkpoint.type_of(paths[0]) != directory.parent.name)
         else:
             checkpoint.restore_parts(paths, model)
         named = " and ".join(map(str, paths))
@@ -196,7 +196,7 @@ def _to_start_from(directory: Path, load_id: str, load_full: bool) -> list[Path]
 
 def _is_of(path: Path, name: str) -> bool:
     """Whether the weights in a checkpoint depend on that setting: those of a Timbre model not on the Melodic ones."""
-    return path.parent.parent.name != "TIMBRE" or name not in hparams_lib.structure(MelodicHParams())
+    return checkpoint.type_of(path) != "TIMBRE" or name not in hparams_lib.structure(MelodicHParams())
 
 
 def _batches(

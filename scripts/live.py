@@ -10,6 +10,7 @@ with --output. At the end, or on Ctrl-C, it says what computing took per frame.
 """
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -70,10 +71,10 @@ def _live() -> None:
 
         transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value)
         events: list[NoteEvent] = []
-        is_printing = not _QUIET.value
+        is_printing, is_over = not _QUIET.value, False
 
         def report(event: "NoteEvent") -> None:
-            nonlocal is_printing
+            nonlocal is_printing, is_over
             if port:
                 port.send(_message(event))
             if midi:
@@ -82,15 +83,14 @@ def _live() -> None:
                 try:
                     print(_line(event), flush=True)
                 except BrokenPipeError:  # As of `| head`: nobody reads on.
-                    is_printing = False
+                    is_printing, is_over = False, not midi and not port
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left there would fail at the end.
-                    if not midi and not port:
-                        raise KeyboardInterrupt from None
 
         sys.stderr.write(f"latency {transcriber.latency_ms:.0f} ms and computing; Ctrl-C ends\n")
         failure = None
+        blocks = itertools.takewhile(lambda _: not is_over, _blocks(transcriber.hop_length))
         try:
-            sys.stderr.write(f"{live.run(transcriber, _blocks(transcriber.hop_length), report)}\n")
+            sys.stderr.write(f"{live.run(transcriber, blocks, report)}\n")
         except PolyampError as error:
             failure = error
         if midi:  # With what was heard before a failure.
