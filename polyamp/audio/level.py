@@ -7,8 +7,10 @@ import numpy as np
 from polyamp.audio.reading import Blocks
 
 _STEP = 800  # Samples whose power counts as one: 50 ms.
-_LOUD = 0.9  # Quantile of the powers: what is loud in a piece, whatever its rests.
-_MOST = 24.0  # Decibels by which a recording is changed at most: silence with its noise stays silence.
+_LOUD = 0.9  # Quantile of the powers of what is played.
+_LOUDEST = 20  # So many stretches, a second, have to be loud for it to be music and not a bang.
+_RANGE = 40.0  # Decibels below these is a rest, which does not count, however long it is and whatever its noise.
+_MOST = 24.0  # Decibels by which a recording is amplified at most: silence with its noise stays silence.
 
 
 def measure(blocks: Iterable[np.ndarray]) -> float:
@@ -18,8 +20,9 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
         blocks: The audio, float32 [samples] in blocks of any length, whose borders do not matter.
 
     Returns:
-        The ninth decile of the power of its stretches of 50 ms, in decibels below a full-scale square wave; -inf for silence.
-        What the last, incomplete stretch holds counts only if there is no other.
+        The ninth decile of the power of its stretches of 50 ms that are no rests, in decibels of a full-scale square wave (negative
+        below it); -inf for silence. Rests are 40 dB below the loudest second, or below the loudest tenth of what is shorter than
+        ten. What the last, incomplete stretch holds counts only if there is no other.
     """
     powers: list[np.ndarray] = []
     rest = np.zeros(0, np.float32)
@@ -31,8 +34,11 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
     found = np.concatenate(powers) if powers else np.zeros(0)
     if not len(found):
         found = np.mean(np.square(rest), keepdims=True) if len(rest) else np.zeros(1)
-    loud = float(np.quantile(found, _LOUD))
-    return 10 * np.log10(loud) if loud > 0 else -np.inf
+    found = np.sort(found[found > 0])
+    if not len(found):
+        return -np.inf
+    loudest = found[-max(1, min(_LOUDEST, len(found) // 10))]
+    return 10 * np.log10(float(np.quantile(found[found >= loudest * 10 ** (-_RANGE / 10)], _LOUD)))
 
 
 def brought_to(blocks: Blocks, target: float) -> Blocks:
@@ -43,11 +49,11 @@ def brought_to(blocks: Blocks, target: float) -> Blocks:
         target: The level that `measure` shall find, in decibels; 0: the recording stays as it is.
 
     Returns:
-        Gives the audio at that level, or changed by 24 dB where the two are further apart.
+        Gives the audio at that level, or amplified by 24 dB where it is further below.
     """
     if not target:
         return blocks
-    difference = float(np.clip(target - measure(blocks()), -_MOST, _MOST))
+    difference = min(target - measure(blocks()), _MOST)
     factor = np.float32(10 ** (difference / 20))
 
     def changed() -> Iterator[np.ndarray]:

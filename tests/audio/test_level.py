@@ -26,6 +26,15 @@ def test_rests_do_not_count_and_neither_does_one_bang():
     assert level.measure([np.zeros(7 * RATE, np.float32), loud, bang]) == pytest.approx(-20.0, abs=0.01)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-5, 1e-4])
+def test_long_silence_around_music_does_not_count(noise):
+    rng = np.random.default_rng(3)
+    music = np.repeat(rng.uniform(0.02, 0.3, 40), RATE // 5) * np.sin(np.arange(8 * RATE) * 0.2)
+    silence = noise * rng.normal(size=60 * RATE)
+    heard = np.concatenate([silence, music, silence]).astype(np.float32)
+    assert level.measure([heard]) == pytest.approx(level.measure([music.astype(np.float32)]), abs=0.01)
+
+
 @pytest.mark.parametrize("size", [1, 799, 800, 12_345])
 def test_borders_of_blocks_do_not_matter(size):
     noise = np.random.default_rng(0).normal(0, 0.1, 9000).astype(np.float32) * np.linspace(0, 1, 9000, dtype=np.float32)
@@ -37,7 +46,7 @@ def test_less_than_a_stretch_and_silence():
     assert level.measure([np.zeros(RATE, np.float32)]) == level.measure([]) == -np.inf
 
 
-@pytest.mark.parametrize("gain", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("gain", [0.2, 1.0, 3.0, 32768.0])  # The last: floats as large as 16-bit integers.
 def test_recordings_of_any_level_come_out_at_one(gain):
     noise = np.random.default_rng(1).normal(0, 0.05, 3 * RATE).astype(np.float32)
     heard = np.concatenate(list(level.brought_to(lambda: in_blocks(noise * np.float32(gain), 5000), -30.0)()))
