@@ -6,7 +6,6 @@ python polyamp_runner.py --mode=eval    --model_type=MELODIC --examples_path=tes
 """
 
 import functools
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ from polyamp.overrides import parse_overrides
 # answer at once.
 
 _LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 _PATH_ENDINGS = ("_path", "_dir", "_filename", "config")
 
 # The flags that not all modes use. Setting one in another mode is said, but no error: one set of flags may serve all three.
@@ -97,20 +95,7 @@ def _define_answer_flags(values: flags.FlagValues) -> None:
 def _parse(argv: Sequence[str]) -> flags.FlagValues:
     """The flags of a command line; `PolyampError` for anything in it that is not understood."""
     values = _define_flags()
-    values.set_gnu_getopt(True)  # So that flags after a stray argument are not taken for stray ones as well.
-    try:
-        stray = values(list(argv))[1:]
-    except flags.Error as error:
-        raise PolyampError(f"{error}".removesuffix(" ?").removesuffix(".") + "; --help lists all flags.") from error
-    if any(not argument.strip() for argument in stray):
-        raise PolyampError("an argument of spaces: probably a space after the backslash at a line's end; remove the space.")
-    if stray:
-        listed = " ".join(stray[:3]) + (" ..." if len(stray) > 3 else "")
-        raise PolyampError(
-            f"not a flag: {listed}. Write flags as --name=value, and put values with spaces, quotes or globs in single quotes."
-        )
-    if math.isnan(values.qpm):  # absl lets it through its bounds.
-        raise PolyampError("flag --qpm=nan: not a number in the range [4, 4000]; --help lists all flags.")
+    startup.parse_flags(argv, values)
     for name in filter(lambda name: name.endswith(_PATH_ENDINGS), values):
         given = values[name].value  # A shell leaves ~ alone where it follows an equals sign.
         values[name].value = given and ",".join(os.path.expanduser(part) for part in given.split(","))
@@ -147,7 +132,7 @@ def _train(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
         raise PolyampError("--strategy=multi_worker needs --model_id, the same for all workers.")
     settings = hparams.resolve(values.model_type, values.config, overrides)
     model_id = values.model_id or naming.fresh_model_id(values.model_type)
-    print(f"model id: {model_id}", flush=True)
+    startup.say(f"model id: {model_id}")
     startup.start_keras()
     from polyamp import train
 
@@ -170,7 +155,7 @@ def _train(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
         seed=values.seed,
         strategy=values.strategy,
     )
-    print(f"trained: {path}")
+    startup.say(f"trained: {path}")
     return 0
 
 
@@ -211,7 +196,7 @@ def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
         save_path=values.save_path,
         suffix=suffix,
     )
-    print(f"{result['table']}\n\nwritten: {result['json']}, {result['csv']}")
+    startup.say(f"{result['table']}\n\nwritten: {result['json']}, {result['csv']}")
     return 0
 
 
@@ -244,11 +229,11 @@ def _predict(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
 
 def _report(done: Any) -> None:
     """Prints what became of a recording, a `predict.Transcript`."""
-    print(f"{done.audio} -> {done.output} ({done.num_notes} notes)", flush=True)
+    startup.say(f"{done.audio} -> {done.output} ({done.num_notes} notes)")
     if done.families is not None:
         for family, probability in done.families.items():
             if probability >= 5e-4:
-                print(f"  {family:<12}{probability:7.1%}", flush=True)
+                startup.say(f"  {family:<12}{probability:7.1%}")
 
 
 def _complain(message: object) -> None:
@@ -258,8 +243,9 @@ def _complain(message: object) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, `sys.argv` by default, and returns the exit status."""
     argv = sys.argv if argv is None else argv
-    if any(argument in _HELP_FLAGS for argument in argv[1:]):
-        print(_help())
+    startup.speak()
+    if any(argument in startup.HELP_FLAGS for argument in argv[1:]):
+        startup.say(_help())
         return 0
     try:
         values = _parse(argv)

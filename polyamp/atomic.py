@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,22 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_replaceable(path: str | os.PathLike) -> None:
+    """Finds out, before anything is computed, whether `replacing` will be able to write a file.
+
+    Raises:
+        PolyampError: It is a folder, or lies in one that is not there or cannot be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise PolyampError(f"{path}: cannot be written (it is a folder); name a file in it.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise PolyampError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

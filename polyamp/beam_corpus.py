@@ -8,6 +8,7 @@ recordings as a whole.
 
 import functools
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -25,8 +26,9 @@ from polyamp.data import beam_preparation
 from polyamp.errors import PolyampError
 from polyamp.hparams import FullHParams, MelodicHParams
 
-# A window of a recording: (where its notes go, number of the window, frames that are new in it).
-Key = tuple[str, int, int]
+# A window of a recording: (where its notes go, number of the window, frames that are new in it). Bytes, as Beam's strings are
+# UTF-8 and names of files need not be.
+Key = tuple[bytes, int, int]
 _FAILED = "failed"
 _DONE = "done"
 
@@ -91,13 +93,13 @@ class CutWindows(beam.DoFn):
                 blocks = reading.Repeated(path)
                 heard = level.brought_to(lambda: _named(blocks(), path, job), self._hparams.predict_level_db)
                 for window, kept in predict.windows(samples.of(heard()), core, margin, self._hparams.hop_length):
-                    yield (job.output, count, kept), window
+                    yield (os.fsencode(job.output), count, kept), window
                     count += 1
         except PolyampError as error:
             _fail(job, error)
             return
         _count("windows", count)
-        yield beam.pvalue.TaggedOutput(_DONE, (job.output, (job, count, samples.seconds)))
+        yield beam.pvalue.TaggedOutput(_DONE, (os.fsencode(job.output), (job, count, samples.seconds)))
 
 
 class WriteNotes(beam.DoFn):
@@ -106,7 +108,7 @@ class WriteNotes(beam.DoFn):
     def __init__(self, weights: Weights, hparams: MelodicHParams, model: dict[str, Any], handle: shared.Shared):
         self._weights, self._hparams, self._model, self._handle = weights, hparams, model, handle
 
-    def process(self, element: tuple[str, dict[str, list[Any]]]) -> Iterator[str]:
+    def process(self, element: tuple[bytes, dict[str, list[Any]]]) -> None:
         _, of_recording = element
         for job, count, seconds in of_recording[_DONE]:
             parts = [rolls for _, rolls in sorted(of_recording["rolls"], key=lambda numbered: numbered[0])]
@@ -122,7 +124,6 @@ class WriteNotes(beam.DoFn):
                 _fail(job, error)
                 continue
             _count_recording(seconds)
-            yield job.midi
 
     def _with_programs(self, job: Job, found: notes.Notes, hparams: FullHParams) -> notes.Notes:
         from polyamp import transcribe
@@ -138,7 +139,7 @@ class TranscribeWhole(beam.DoFn):
     def __init__(self, weights: Weights, model: dict[str, Any], handle: shared.Shared):
         self._weights, self._model, self._handle = weights, model, handle
 
-    def process(self, job: Job) -> Iterator[str]:
+    def process(self, job: Job) -> None:
         from polyamp import transcribe
 
         loaded = _loaded(self._weights, self._handle)
@@ -152,7 +153,6 @@ class TranscribeWhole(beam.DoFn):
             _fail(job, error)
             return
         _count_recording(samples.seconds)
-        yield job.midi
 
 
 class _Counter:
@@ -200,10 +200,15 @@ def _fail(job: Job, error: PolyampError) -> None:
     _count(_FAILED)
 
 
-def _numbered(answer: tuple[Key, dict[str, np.ndarray]], margin: int) -> tuple[str, tuple[int, dict[str, np.ndarray]]]:
+def _numbered(answer: tuple[Key, dict[str, np.ndarray]], margin: int) -> tuple[bytes, tuple[int, dict[str, np.ndarray]]]:
     """A window's rolls without its margins, under where the recording's notes go."""
     (output, number, kept), rolls = answer
     return output, (number, {name: roll[margin : margin + kept] for name, roll in rolls.items()})
+
+
+def described(weights: Weights, loaded: Loaded) -> dict[str, Any]:
+    """A model as the files of a corpus name it."""
+    return {"type": weights.model_type, "checkpoint": f"{loaded.path.parent.name}/{loaded.path.name}", "step": loaded.step}
 
 
 def transcribe(jobs: Sequence[Job], weights: Weights, options: Sequence[str], batch_size: int = 8) -> dict[str, int]:
@@ -225,7 +230,7 @@ def transcribe(jobs: Sequence[Job], weights: Weights, options: Sequence[str], ba
         CheckpointError, HParamsError: The model cannot be loaded.
     """
     loaded = predict.load(*weights.where)
-    model = {"type": weights.model_type, "checkpoint": f"{loaded.path.parent.name}/{loaded.path.name}", "step": loaded.step}
+    model = described(weights, loaded)
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     parsed = PipelineOptions(["--default_sdk_harness_log_level=WARNING", *options])  # The last of two counts.
     parsed.view_as(SetupOptions).save_main_session = False  # All that workers need is in the package.

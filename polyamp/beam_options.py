@@ -1,9 +1,13 @@
 """Command lines of scripts that take Apache Beam's options beside flags of their own."""
 
 import difflib
+import itertools
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
+
+from polyamp import startup
+from polyamp.errors import PolyampError
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -14,16 +18,26 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
     Returns:
         The program's name and Beam's options, none without `--runner`.
+
+    Raises:
+        PolyampError: Something is neither the script's nor Beam's.
     """
-    program, *others = flags.FLAGS(argv, known_only=True)
-    # Beam also takes the value of a flag as a word of its own.
-    words = [word for before, word in zip(["", *others], others, strict=False) if word[:2] != "--" and before[:2] != "--"]
-    names = [_name(word) for word in others if word.startswith("--")]
-    misspelt = [name for name in names if difflib.get_close_matches(name, list(flags.FLAGS), cutoff=0.85)]
-    if words or misspelt or "runner" not in names:
-        return app.parse_flags_with_usage(list(argv))  # Which says what is wrong.
+    if "runner" not in map(_name, argv):
+        return startup.parse_flags(argv)
+    program, *others = startup.parse_flags(argv, known_only=True)
+    options = [word for word in others if word.startswith("--")]
+    for name in map(_name, options):
+        for meant in difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.85):
+            raise PolyampError(f"Unknown command line flag '{name}'. Did you mean: {meant}; --help lists all flags.")
+    # Beam also takes the value of an option as a word of its own.
+    startup.refuse([word for before, word in itertools.pairwise(["", *others]) if not (_is_open(before) or word in options)])
     return [program, *others]
 
 
-def _name(flag: str) -> str:
-    return flag.lstrip("-").partition("=")[0]
+def _name(option: str) -> str:
+    return option.lstrip("-").partition("=")[0]
+
+
+def _is_open(word: str) -> bool:
+    """Whether it is an option whose value may follow."""
+    return word.startswith("--") and "=" not in word

@@ -117,6 +117,23 @@ def unfinished(jobs: Sequence[Job]) -> list[Job]:
     return [job for job in jobs if not (places.exists(job.listing) and places.exists(job.midi))]
 
 
+def check_same_model(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
+    """`DataError` if notes that are there, of the first recording that has any, are those of another model."""
+    for job in jobs:
+        found = places.read(job.listing)
+        if found is None:
+            continue
+        try:
+            there = json.loads(found)["model"]
+            name = f"{there['type']}/{there['checkpoint']}"
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{job.listing}: is not a file of this program; give another --output_dir.") from error
+        if there != dict(model):
+            wanted = f"{model['type']}/{model['checkpoint']}"
+            raise DataError(f"{job.listing}: its notes are those of {name}, not of {wanted}; give another --output_dir.")
+        return
+
+
 # --- Doing it ------------------------------------------------------------------------------------------------------------
 
 

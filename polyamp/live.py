@@ -51,9 +51,9 @@ def from_pcm(
         data = rest + data
         whole = len(data) // frame_bytes * frame_bytes
         rest = data[whole:]
-        samples = np.frombuffer(data[:whole], sample_type).reshape(-1, channels).astype(np.float32).mean(axis=1) / np.float32(
-            full_scale
-        )
+        values = np.frombuffer(data[:whole], sample_type).reshape(-1, channels)
+        with np.errstate(over="ignore", invalid="ignore"):  # Of what is no sound; found out below.
+            samples = values.mean(axis=1, dtype=np.float32) / np.float32(full_scale)
         if not np.isfinite(samples).all():
             raise AudioError(f"the PCM data holds samples that are no numbers; is it really {pcm_format}?")
         yield resampler.resample_chunk(samples) if resampler else samples

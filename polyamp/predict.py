@@ -167,6 +167,8 @@ def predict(
 ) -> Summary:
     """Transcribes files to MIDI, loading the model once. A file that fails does not keep the others from being done.
 
+    Of recordings that would be written to one file, the first is.
+
     A Timbre model says instead, in a JSON file, which families play the notes that the Melodic model in the package finds.
 
     Args:
@@ -181,7 +183,7 @@ def predict(
         report: Called after each file that was written.
 
     Raises:
-        PolyampError: The checkpoint or `output_dir` cannot be used, or two recordings would be written to one file.
+        PolyampError: The checkpoint or `output_dir` cannot be used.
     """
     paths, failures = expand_audio(audio_filename)
     extension = ".json" if model_type == "TIMBRE" else ".mid"
@@ -275,7 +277,8 @@ def _plan(
             failures.append(str(error))
             continue
         if output in jobs:
-            raise PolyampError(f"{jobs[output]} and {audio} would both be written to {output}; transcribe them one by one.")
+            failures.append(f"{audio}: would be written to {output}, as {jobs[output]} is; give it another --output_dir.")
+            continue
         jobs[output] = audio
     return [(audio, output) for output, audio in jobs.items()]
 

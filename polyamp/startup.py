@@ -2,31 +2,118 @@
 
 import contextlib
 import importlib
+import io
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from absl import app
+from absl import app, flags
 
 from polyamp.errors import PolyampError
 
+HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "--helpfull")
+
+
+def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS, known_only: bool = False) -> list[str]:
+    """Parses a command line, of a script or of the runner, where all settings are flags.
+
+    Args:
+        argv: The program's name and its arguments.
+        values: The flags.
+        known_only: Other flags, and words, may be among them and are given back.
+
+    Returns:
+        The program's name, and after it what is left with `known_only`.
+
+    Raises:
+        PolyampError: Anything in it is not understood.
+    """
+    values.set_gnu_getopt(True)  # So that flags after a stray argument are not taken for stray ones as well.
+    try:
+        program, *stray = values(list(argv), known_only)
+    except flags.Error as error:
+        lines = [re.sub(r"^flag (--\w+)=None: .*", r"\1 is needed", line) for line in str(error).splitlines()]
+        raise PolyampError("; ".join(lines).removesuffix(" ?").removesuffix(".") + "; --help lists all flags.") from error
+    if not known_only:
+        refuse(stray)
+    for name, value in values.flag_values_dict().items():
+        if isinstance(value, float) and math.isnan(value):  # absl lets it through its bounds.
+            raise PolyampError(f"flag --{name}=nan: not a number; --help lists all flags.")
+    return [program, *stray]
+
+
+def refuse(stray: Sequence[str]) -> None:
+    """`PolyampError` if there are words where only flags may be."""
+    if any(not word.strip() for word in stray):
+        raise PolyampError("an argument of spaces: probably a space after the backslash at a line's end; remove the space.")
+    if stray:
+        listed = " ".join(stray[:3]) + (" ..." if len(stray) > 3 else "")
+        raise PolyampError(
+            f"not a flag: {listed}. Write flags as --name=value, and put values with spaces, quotes or globs in single quotes."
+        )
+
+
+def run(main: Callable[[Sequence[str]], int], parse: Callable[[Sequence[str]], list[str]] = parse_flags) -> NoReturn:
+    """Runs a script with the flags of its command line and ends the process with the status that its `main` returns.
+
+    Mistakes on the command line are one line on stderr and status 1, and `--help` is no mistake.
+
+    Args:
+        main: Takes what `parse` returns.
+        parse: Parses the flags and gives back the program's name and what else there is; a `PolyampError` is a mistake.
+    """
+    speak()
+
+    def parsed(argv: Sequence[str]) -> list[str]:
+        if any(argument in HELP_FLAGS for argument in argv[1:]):
+            app.usage(shorthelp=True, writeto_stdout=True)
+            sys.exit(0)
+        try:
+            return parse(argv)
+        except PolyampError as error:
+            sys.exit(f"error: {error}")
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Of what a script says TensorFlow's own is no part.
+    app.run(main, flags_parser=parsed)
+    raise AssertionError("absl ends the process")
+
 
 def run_script(argv: Sequence[str], run: Callable[[], None]) -> int:
-    """Runs a script all of whose settings are flags, and returns its exit status.
+    """Does the work of a script all of whose settings are flags, and returns its exit status.
 
     Args:
         argv: What the flags left over; only the program's name may be.
         run: Does the work. A `PolyampError` from it becomes one line on stderr and status 1.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; all settings are flags.")
     try:
+        refuse(argv[1:])
         run()
     except PolyampError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted.\n")
+        return 130
     return 0
+
+
+def speak() -> None:
+    """Lets standard output take every file name, also those that its encoding has no characters for."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def say(line: str) -> bool:
+    """Prints a line at once; False where nobody reads on, as of `| head`: this line and those after it go nowhere."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left there would fail at the end.
+        return False
+    return True
 
 
 def limit_blas_threads() -> None:

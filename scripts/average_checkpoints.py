@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 _MODEL_TYPE = flags.DEFINE_string("model_type", "MELODIC", "Which model.")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models.", required=True)
@@ -21,13 +24,11 @@ _MODEL_ID = flags.DEFINE_string("model_id", None, "Name of the mean in the same 
 
 def main(argv: Sequence[str]) -> int:
     """Averages; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _average)
 
 
 def _average() -> None:
+    startup.start_keras()
     import keras
     import numpy as np
 
@@ -49,4 +50,4 @@ def _average() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

@@ -14,7 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,9 +36,6 @@ _WARM_UP = 50  # Frames.
 
 def main(argv: Sequence[str]) -> int:
     """Measures; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _measure)
 
 
@@ -132,4 +132,4 @@ def _percentile(times: "np.ndarray", percent: float) -> float:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

@@ -29,7 +29,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
     from polyamp.notes import Notes
@@ -133,9 +136,6 @@ class Cost:
 
 def main(argv: Sequence[str]) -> int:
     """Writes the table; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(_ROOT))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _benchmark)
 
 
@@ -403,4 +403,4 @@ def _row(cells: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

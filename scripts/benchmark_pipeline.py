@@ -24,7 +24,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
     from polyamp.data.recording import Recording
@@ -51,9 +54,6 @@ _start: Any = None  # In a process of a measurement: the barrier that all of the
 
 def main(argv: Sequence[str]) -> int:
     """Measures; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _benchmark)
 
 
@@ -380,4 +380,4 @@ def magenta_preparation() -> "Callable[[Recording], list[bytes]] | None":
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

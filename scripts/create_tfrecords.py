@@ -19,7 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import app, flags
+from absl import flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import beam_options, startup  # noqa: E402
 
 if TYPE_CHECKING:
     from polyamp.data.preparation import Shard, SplitSum
@@ -67,12 +70,11 @@ _USE_DRUMS = flags.DEFINE_bool("use_drums", False, 'Label drum notes too, as not
 
 def main(argv: Sequence[str]) -> int:
     """Writes the splits that the flags ask for; 1 with one line on stderr if they cannot be, or not all of them."""
-    from polyamp import startup
-
     return startup.run_script(argv[:1], lambda: _run(argv[1:]))
 
 
 def _run(beam_options: Sequence[str]) -> None:
+    startup.start_keras()
     from polyamp.data import places, preparation
     from polyamp.errors import DataError
 
@@ -141,12 +143,5 @@ def _report(sums: "Sequence[SplitSum]") -> None:
         raise DataError(f"{number} of the recordings could not be used, see {lists}; all others are written.")
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-    sys.path.insert(0, str(_ROOT))  # Runs from a checkout that is not installed, too.
-    from polyamp import beam_options
-
-    return beam_options.parse_flags(argv)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    startup.run(main, beam_options.parse_flags)

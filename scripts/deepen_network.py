@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
     import keras
@@ -29,13 +32,11 @@ _SMALL = 0.05  # Scale of what a new block adds; from 0 no gradient would come b
 
 def main(argv: Sequence[str]) -> int:
     """Writes it; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _deepen)
 
 
 def _deepen() -> None:
+    startup.start_keras()
     from polyamp import checkpoint, hparams, models
     from polyamp.overrides import parse_overrides
 
@@ -92,4 +93,4 @@ def _take_over(shallow: "keras.Model", deep: "keras.Model") -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

@@ -10,7 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 _MODEL_TYPE = flags.DEFINE_string("model_type", "MELODIC", "Which model.")
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models.", required=True)
@@ -23,13 +26,11 @@ _HPARAMS = flags.DEFINE_multi_string("hparams", [], "Decoding settings to write 
 
 def main(argv: Sequence[str]) -> int:
     """Exports; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _export)
 
 
 def _export() -> None:
+    startup.start_keras()
     from polyamp import checkpoint, hparams, light
     from polyamp.atomic import make_folder, write_text
     from polyamp.errors import PolyampError
@@ -57,4 +58,4 @@ def _export() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

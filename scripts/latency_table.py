@@ -17,7 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 _VARIANTS = flags.DEFINE_list("variants", ["published"], "Variants, comma-separated.")
 _MODEL_DIR = flags.DEFINE_string("model_dir", "runs", "Folder of all models.")
@@ -47,9 +50,6 @@ _COLUMNS = (
 
 def main(argv: Sequence[str]) -> int:
     """Prints the table; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _table)
 
 
@@ -138,4 +138,4 @@ def _markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

@@ -11,13 +11,13 @@ with --output. At the end, or on Ctrl-C, it says what computing took per frame.
 
 import contextlib
 import itertools
-import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
 from polyamp import startup  # noqa: E402
@@ -50,6 +50,7 @@ _LOAD_ID = flags.DEFINE_string(
 )
 _QUIET = flags.DEFINE_bool("quiet", False, "Do not print the notes.")
 
+_SLOWEST, _FASTEST = 0.01, 10_000.0  # Times real time.
 _PITCH_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
@@ -59,46 +60,54 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _live() -> None:
-    with contextlib.ExitStack() as stack:
-        # First what costs no time, as nothing should be played that cannot be kept.
-        if _is_file(_INPUT.value):
-            reading.check_is_file(_INPUT.value)
-        port = stack.enter_context(_midi_port(_MIDI_PORT.value)) if _MIDI_PORT.value else None
-        midi = stack.enter_context(atomic.replacing(_OUTPUT.value)) if _OUTPUT.value else None
-        if midi:
-            midi.touch()
-        from polyamp import live, notes, streaming
+    _check()
+    with _midi_port(_MIDI_PORT.value) if _MIDI_PORT.value else contextlib.nullcontext() as port:
+        from polyamp import live, streaming
 
         transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value)
         events: list[NoteEvent] = []
-        is_printing, is_over = not _QUIET.value, False
+        is_over = False
 
         def report(event: "NoteEvent") -> None:
-            nonlocal is_printing, is_over
+            nonlocal is_over
             if port:
                 port.send(_message(event))
-            if midi:
+            if _OUTPUT.value:
                 events.append(event)
-            if is_printing:
-                try:
-                    print(_line(event), flush=True)
-                except BrokenPipeError:  # As of `| head`: nobody reads on.
-                    is_printing, is_over = False, not midi and not port
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left there would fail at the end.
+            if not _QUIET.value and not startup.say(_line(event)):  # Nobody reads on.
+                is_over = not _OUTPUT.value and not port
 
         sys.stderr.write(f"latency {transcriber.latency_ms:.0f} ms and computing; Ctrl-C ends\n")
-        failure = None
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ends it as Ctrl-C does.
         blocks = itertools.takewhile(lambda _: not is_over, _blocks(transcriber.hop_length))
         try:
             sys.stderr.write(f"{live.run(transcriber, blocks, report)}\n")
-        except PolyampError as error:
-            failure = error
-        if midi:  # With what was heard before a failure.
-            notes.write_midi(streaming.to_notes(events), midi)
+        finally:  # What was heard before a failure, too.
+            if _OUTPUT.value:
+                _write(events, _OUTPUT.value)
+
+
+def _check() -> None:
+    """What costs no time: nothing should be played that cannot be kept."""
+    if _SPEED.value and not _SLOWEST <= _SPEED.value <= _FASTEST:
+        raise PolyampError(f"--speed={_SPEED.value:g}: from {_SLOWEST} to {_FASTEST} times real time, or 0.")
+    if _INPUT.value == "-" and sys.stdin is None:
+        raise PolyampError("--input=-: standard input is closed.")
+    if _is_file(_INPUT.value):
+        reading.check_is_file(_INPUT.value)
     if _OUTPUT.value:
-        sys.stderr.write(f"written: {_OUTPUT.value}\n")
-    if failure:
-        raise failure
+        atomic.check_replaceable(_OUTPUT.value)
+
+
+def _write(events: "list[NoteEvent]", output: str) -> None:
+    """Writes the MIDI file. A file that is there is worth more than one without notes."""
+    from polyamp import notes, streaming
+
+    if not events:
+        sys.stderr.write(f"no note was heard: {output} is not written\n")
+        return
+    notes.write_midi(streaming.to_notes(events), output)
+    sys.stderr.write(f"written: {output}\n")
 
 
 def _is_file(name: str) -> bool:
@@ -144,4 +153,4 @@ def _midi_port(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

@@ -20,7 +20,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 _SAMPLES = flags.DEFINE_string("samples", None, "Recorded notes of one instrument: a glob.")
 _MANIFEST = flags.DEFINE_string("manifest", None, "Table of recorded notes of many instruments (csv).")
@@ -60,9 +63,6 @@ class Preset:
 
 def main(argv: Sequence[str]) -> int:
     """Writes the SoundFont; 1 with one line on stderr if it cannot be."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _run)
 
 
@@ -87,12 +87,22 @@ def _run() -> None:
 def _preset_of_glob(pattern: str) -> Preset:
     from polyamp.errors import PolyampError
 
+    try:
+        expression = re.compile(_PATTERN.value)
+    except re.error as error:
+        raise PolyampError(f"--pattern={_PATTERN.value}: no regular expression ({error}).") from error
+    if "pitch" not in expression.groupindex:
+        raise PolyampError(f"--pattern={_PATTERN.value}: has no group for the pitch, (?P<pitch>...).")
     samples = []
     for path in map(Path, sorted(glob.glob(pattern))):
-        found = re.search(_PATTERN.value, path.name)
+        found = expression.search(path.name)
         if not found:
             raise PolyampError(f"{path}: --pattern finds no pitch in this name.")
-        samples.append(Sample(path, midi_pitch(found["pitch"]), int(found.groupdict().get("layer") or 0)))
+        try:
+            pitch, layer = midi_pitch(found["pitch"]), int(found.groupdict().get("layer") or 0)
+        except (ValueError, KeyError, IndexError) as error:
+            raise PolyampError(f"{path}: --pattern finds {found.groupdict()}, which is no pitch and layer.") from error
+        samples.append(Sample(path, pitch, layer))
     if not samples:
         raise PolyampError(f"--samples={pattern}: no such files.")
     return Preset(_NAME.value, _PROGRAM.value, 0, samples)
@@ -122,11 +132,15 @@ def _presets_of_manifest(manifest: Path) -> list[Preset]:
 
 
 def midi_pitch(text: str) -> int:
-    """The MIDI pitch of a note name (C4 is 60) or of a number."""
+    """The MIDI pitch of a note name (C4 is 60) or of a number; `ValueError`, `KeyError` or `IndexError` for other text."""
     if text.lstrip("-").isdigit():
-        return int(text)
-    sharp = text[1] == "#"
-    return 12 * (int(text[1 + sharp :]) + 1) + _STEPS[text[0]] + sharp
+        pitch = int(text)
+    else:
+        sharp = text[1] == "#"
+        pitch = 12 * (int(text[1 + sharp :]) + 1) + _STEPS[text[0]] + sharp
+    if not 0 <= pitch <= 127:
+        raise ValueError(f"{text}: {pitch} is no MIDI pitch.")
+    return pitch
 
 
 def soundfont(presets: Sequence[Preset]) -> bytes:
@@ -224,4 +238,4 @@ def _riff(data: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

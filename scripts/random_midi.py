@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
     import pretty_midi
@@ -56,9 +59,6 @@ RANGES = {
 
 def main(argv: Sequence[str]) -> int:
     """Writes them; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _write)
 
 
@@ -131,4 +131,4 @@ def phrase(rng: np.random.Generator, within: Range, seconds: float) -> Iterator[
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

@@ -29,7 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
     from polyamp.rendering.soundfonts import Sound
@@ -94,9 +97,6 @@ _ALL_SOUND_OFF = 120
 
 def main(argv: Sequence[str]) -> int:
     """Renders what the flags ask for; 1 if anything failed, with one line for each failure on stderr."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _run)
 
 
@@ -453,4 +453,4 @@ def _usual_range(family: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

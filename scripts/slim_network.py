@@ -22,7 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
     import keras
@@ -43,13 +46,11 @@ _SECONDS = 30
 
 def main(argv: Sequence[str]) -> int:
     """Writes it; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _slim)
 
 
 def _slim() -> None:
+    startup.start_keras()
     from polyamp import checkpoint, hparams, models
 
     directory = checkpoint.new_folder(_MODEL_DIR.value, "MELODIC", _MODEL_ID.value)
@@ -174,4 +175,4 @@ def _by_strength(strengths: np.ndarray, num_kept: int) -> tuple[np.ndarray, np.n
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

@@ -5,8 +5,9 @@
       --runner=DirectRunner --direct_num_workers=0 --direct_running_mode=multi_processing
 
 Without --runner it runs in this process. Notes are those of polyamp_runner.py --mode=predict. Recordings that have both files
-are left alone, so that the same command goes on where it was interrupted. Those that cannot be transcribed are listed in
-failed.jsonl in the output folder and tried again by the next run. Recordings and folders may be gs://, s3:// and the like.
+are left alone, so that the same command goes on where it was interrupted; files of another model are an error. Recordings that
+cannot be transcribed are listed in failed.jsonl in the output folder and tried again by the next run. Recordings and folders
+may be gs://, s3:// and the like.
 """
 
 import sys
@@ -14,7 +15,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import beam_options, startup  # noqa: E402
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,8 +50,6 @@ _AT_A_TIME = flags.DEFINE_integer(
 
 def main(argv: Sequence[str]) -> int:
     """Transcribes; 1 with one line on stderr if nothing can be transcribed, or not all recordings."""
-    from polyamp import startup
-
     return startup.run_script(argv[:1], lambda: _run(argv[1:]))
 
 
@@ -55,7 +57,7 @@ def _run(options: Sequence[str]) -> None:
     from absl import logging
     from tqdm import tqdm
 
-    from polyamp import corpus
+    from polyamp import corpus, predict
     from polyamp.data import places
     from polyamp.errors import PolyampError
     from polyamp.overrides import parse_overrides
@@ -73,6 +75,8 @@ def _run(options: Sequence[str]) -> None:
     jobs = corpus.plan(_INPUT.value, _OUTPUT_DIR.value)
     places.make_folder(_OUTPUT_DIR.value)
     missing = corpus.unfinished(jobs)
+    if len(missing) < len(jobs):
+        corpus.check_same_model(jobs, beam_corpus.described(weights, predict.load(*weights.where)))
     size = _AT_A_TIME.value or max(1, len(missing))
     counters: Counter[str] = Counter()
     with tqdm(total=len(missing), unit="recording", disable=None) as progress:
@@ -91,12 +95,5 @@ def _run(options: Sequence[str]) -> None:
         raise PolyampError(f"{len(failed)} of {len(jobs)} recordings could not be transcribed, see {place}; all others are.")
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-    sys.path.insert(0, str(_ROOT))  # Runs from a checkout that is not installed, too.
-    from polyamp import beam_options
-
-    return beam_options.parse_flags(argv)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    startup.run(main, beam_options.parse_flags)

@@ -14,7 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags, logging
+from absl import flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
+from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,13 +56,11 @@ _LEAST_GAIN = 0.001  # Of the merit; a smaller one on a few pieces is chance, an
 
 def main(argv: Sequence[str]) -> int:
     """Prints the best settings found; 1 with one line on stderr for bad input."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-    from polyamp import startup
-
     return startup.run_script(argv, _tune)
 
 
 def _tune() -> None:
+    startup.start_keras()
     import numpy as np
 
     from polyamp import checkpoint, hparams
@@ -121,4 +122,4 @@ def _scores(pieces: "list[tuple[Notes, Decode]]", settings: "MelodicHParams") ->
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

@@ -1,6 +1,8 @@
 """Corpora: `scripts/transcribe_corpus.py` writes what the predict mode writes, on any runner, and goes on after failures."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +169,32 @@ def test_a_job_is_done_when_both_files_are_there(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.mid"]
     Path(job.midi).unlink()
     assert corpus.unfinished([job]) == [job]
+
+
+def test_files_of_another_model_are_an_error(tmp_path: Path):
+    jobs = [Job(f"{name}.wav", str(tmp_path / name)) for name in "abc"]
+    model = {"type": "MELODIC", "checkpoint": "x/ckpt-00000001.npz", "step": 1}
+    corpus.check_same_model(jobs, model)
+    corpus.write(jobs[1], Notes.of([0.5], [1.0], [60], 80), 2.0, model)
+    corpus.check_same_model(jobs, model)
+    with pytest.raises(DataError, match=r"b\.json: its notes are those of MELODIC/x/ckpt-00000001.npz, not of FULL/y"):
+        corpus.check_same_model(jobs, {"type": "FULL", "checkpoint": "y/ckpt-1.npz", "step": 1})
+    Path(jobs[0].listing).write_text("[]")
+    with pytest.raises(DataError, match=r"a\.json: is not a file of this program"):
+        corpus.check_same_model(jobs, model)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")
+def test_names_that_are_no_text(recordings: Path, tmp_path: Path):
+    name = os.fsdecode(b"caf\xe9")
+    shutil.copy(recordings / "below/c.wav", tmp_path / f"{name}.wav")
+    flags = (f"--input={tmp_path}/*.wav", f"--output_dir={tmp_path}/out")
+    done = run(*flags)
+    assert done.returncode == 0, done.stderr
+    assert sorted(contents(tmp_path / "out")) == [f"{name}.json", f"{name}.mid"]
+    assert json.loads((tmp_path / f"out/{name}.json").read_text())["audio"] == f"{tmp_path}/{name}.wav"
+    other = run(*flags, "--model_type=FULL")
+    assert other.returncode == 1 and "its notes are those of MELODIC/melodic_compact" in other.stderr.splitlines()[-1]
 
 
 def test_bad_settings_are_one_line(recordings: Path, tmp_path: Path):

@@ -171,7 +171,8 @@ def test_a_reader_that_stops_costs_no_recording(pcm, of_file, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
-def test_ctrl_c_writes_what_it_has(pcm, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_writes_what_it_has(pcm, tmp_path, number):
     path = tmp_path / "out.mid"
     command = [sys.executable, str(ROOT / "scripts/live.py"), "--input=-", f"--output={path}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
@@ -179,7 +180,7 @@ def test_ctrl_c_writes_what_it_has(pcm, tmp_path):
     process.stdin.flush()
     assert process.stdout.readline()  # It has started, and waits for more when it has told all.
     time.sleep(3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and b"written" in errors and b"Traceback" not in errors
     assert len(notes.read_midi(path)) > 10
@@ -191,6 +192,11 @@ def test_ctrl_c_writes_what_it_has(pcm, tmp_path):
         (["--input=missing.wav"], "missing.wav: no such file"),
         (["--input=-", "--load_id=nothing"], "no checkpoint for --load_id=nothing"),
         (["--input=-", "--output=missing/out.mid"], "cannot be written"),
+        (["--input=-", "--output=tests"], "cannot be written (it is a folder)"),
+        (["--input=-", "--speed=nan"], "--speed=nan: not a number"),
+        (["--input=-", "--speed=1e-300"], "--speed=1e-300: from 0.01"),
+        (["--inptu=-"], "Unknown command line flag 'inptu'. Did you mean: input; --help"),
+        (["file.wav"], "not a flag: file.wav"),
         (["--input=-", "--format=f32le"], "no numbers|ends within a sample"),
     ],
 )
@@ -199,7 +205,15 @@ def test_mistakes_are_one_line(arguments, words, tmp_path):
     errors = [line for line in result.stderr.decode().splitlines() if line.startswith("error: ")]
     assert result.returncode == 1 and len(errors) == 1, result.stderr.decode()
     assert any(word in errors[0] for word in words.split("|"))
-    assert "Traceback" not in result.stderr.decode()
+    assert "Traceback" not in result.stderr.decode() and "Warning" not in result.stderr.decode()
+
+
+def test_a_failure_before_the_first_note_costs_no_older_recording(tmp_path):
+    path = tmp_path / "keep.mid"
+    path.write_bytes(b"of yesterday")
+    result = script("--input=-", f"--output={path}", input=b"\0" * 32_001)
+    assert result.returncode == 1 and b"no note was heard" in result.stderr and b"ends within a sample" in result.stderr
+    assert path.read_bytes() == b"of yesterday" and os.listdir(tmp_path) == ["keep.mid"]
 
 
 def test_without_its_library_the_microphone_says_what_to_install(monkeypatch):

@@ -52,6 +52,15 @@ def test_programs_have_tracks_and_channels_of_their_own(tmp_path):
     assert read.program.tolist() == written.program.tolist() and read.pitch.tolist() == written.pitch.tolist()
 
 
+def test_tracks_of_a_band_have_names_and_a_solo_says_no_more_than_it_knows(tmp_path):
+    band = notes.Notes.of([0.0, 1.0, 2.0], [0.5, 1.5, 2.5], [60, 62, 64], 80, [0, 33, 73])
+    notes.write_midi(band, tmp_path / "band.mid")
+    instruments = pretty_midi.PrettyMIDI(str(tmp_path / "band.mid")).instruments
+    assert [(one.program, one.name) for one in instruments] == [(0, "keyboard"), (33, "bass"), (73, "flute")]
+    notes.write_midi(band[:1], tmp_path / "solo.mid")
+    assert [one.name for one in pretty_midi.PrettyMIDI(str(tmp_path / "solo.mid")).instruments] == [""]
+
+
 def test_touching_notes_of_one_pitch_stay_apart(tmp_path):
     written = Notes.of([0.0, 0.5, 1.0], [0.5, 1.0, 1.0], [60, 60, 60], [10, 20, 0])
     notes.write_midi(written, tmp_path / "touching.mid")

@@ -231,11 +231,13 @@ def test_an_earlier_transcript_is_replaced(tmp_path, fake_model):
     assert (tmp_path / "a-polyamp.mid").read_bytes() != b"old"
 
 
-def test_two_recordings_for_one_midi_file_are_refused(tmp_path, fake_model):
-    for name in ("a.wav", "a.flac"):
+def test_of_two_recordings_for_one_midi_file_the_first_is_written_and_others_are_done(tmp_path, fake_model):
+    for name in ("a.wav", "a.flac", "b.wav"):
         _write_burst(tmp_path / name)
-    with pytest.raises(PolyampError, match=r"a\.flac and .*a\.wav would both be written to .*a-polyamp\.mid"):
-        predict.predict("MELODIC", f"{tmp_path}/a.*")
+    summary = predict.predict("MELODIC", f"{tmp_path}/*.*")
+    assert [done.audio.name for done in summary.written] == ["a.flac", "b.wav"]
+    (failure,) = summary.failures
+    assert re.search(r"a\.wav: would be written to .*a-polyamp\.mid, as .*a\.flac is", failure)
 
 
 @pytest.mark.parametrize("suffix", ["/x", "/../x"])

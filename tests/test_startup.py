@@ -1,9 +1,12 @@
 """How programs start and end."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -14,6 +17,76 @@ threading.Thread(target=threading.Event().wait).start()  # Never ends, as a thre
 print("last words")
 startup.leave(3)
 """
+
+
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+
+
+def _answer(script, *arguments):
+    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_help_of_scripts_is_no_mistake_and_mistakes_are_one_line(script):
+    helped = _answer(script, "--help")
+    assert helped.returncode == 0 and "flags:" in helped.stdout and not helped.stderr
+    mistaken = _answer(script, "--nonesuch=1")
+    assert mistaken.returncode == 1 and not mistaken.stdout
+    assert mistaken.stderr == "error: Unknown command line flag 'nonesuch'; --help lists all flags.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--dataset is needed; --input_dir is needed; --output_dir is needed; --help lists all flags."),
+        (["--dataset=maps", "--input_dir=a", "--output_dir=b", "stray"], "not a flag: stray."),
+        (["stray", "--dataset=maps", "--input_dir=a", "--output_dir=b", "--runner=DirectRunner"], "not a flag: stray."),
+        (["--dataset=maps", "--input_dir=a", "--output_dir=b", "--runner=DirectRunner", "stray"], "not a flag: stray."),
+        (
+            ["--dataset=maps", "--input_dir=a", "--output_dir=b", "--direct_num_workers=2"],
+            "Unknown command line flag 'direct_num",
+        ),
+        (
+            ["--dataset=maps", "--input_dir=a", "--output_dir=b", "--runner=X", "--num_shard=2"],
+            "Did you mean: num_shards; --help",
+        ),
+        (["--dataset=maps", "--input_dir=a", "--output_dir=b", "--min_length=nan"], "flag --min_length=nan: not a number;"),
+    ],
+)
+def test_mistakes_where_beam_has_options_too(arguments, message):
+    mistaken = _answer(ROOT / "scripts" / "create_tfrecords.py", *arguments)
+    assert mistaken.returncode == 1 and mistaken.stderr.count("\n") == 1 and mistaken.stderr.startswith("error: ")
+    assert message in mistaken.stderr
+
+
+def test_values_of_beams_options_may_be_words_of_their_own():
+    code = "import sys; sys.path.insert(0, 'scripts'); import transcribe_corpus as script\n"
+    code += "print(script.beam_options.parse_flags(sys.argv))"
+    line = ["--runner", "X", "--input=a", "--output_dir", "b", "--streaming", "--job_name=c"]
+    result = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert result.stdout == "['-c', '--runner', 'X', '--streaming', '--job_name=c']\n", result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")
+def test_names_that_the_terminal_has_no_letters_for_are_said(tmp_path):
+    shutil.copy(ROOT / "tests/data/handel_air.ogg", tmp_path / os.fsdecode(b"caf\xe9 \xc3\xa9.ogg"))
+    command = [sys.executable, ROOT / "polyamp_runner.py", "--mode=predict", f"--audio_filename={tmp_path}/*.ogg"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C.UTF-8"}
+    result = subprocess.run(command, capture_output=True, timeout=60, env=environment)
+    assert result.returncode == 0 and not result.stderr, result.stderr.decode()
+    assert rb"caf\udce9 \xe9.ogg -> " in result.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of another kind")
+def test_a_reader_that_stops_does_not_keep_recordings_from_being_done(tmp_path):
+    for name in "ab":
+        shutil.copy(ROOT / "tests/data/handel_air.ogg", tmp_path / f"{name}.ogg")
+    command = [sys.executable, ROOT / "polyamp_runner.py", "--mode=predict", f"--audio_filename={tmp_path}/*.ogg"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and not errors, errors.decode()
+    assert all((tmp_path / f"{name}-polyamp.mid").exists() for name in "ab")
 
 
 def test_leaving_waits_for_no_thread_and_loses_no_output():

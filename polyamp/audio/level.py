@@ -20,9 +20,9 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
         blocks: The audio, float32 [samples] in blocks of any length, whose borders do not matter.
 
     Returns:
-        The ninth decile of the power of its stretches of 50 ms that are no rests, in decibels of a full-scale square wave (negative
-        below it); -inf for silence. Rests are 40 dB below the loudest second, or below the loudest tenth of what is shorter than
-        ten. What the last, incomplete stretch holds counts only if there is no other.
+        The ninth decile of the power of its stretches of 50 ms that are no rests, in decibels, 0 for a full-scale square wave;
+        -inf for silence. Rests are 40 dB below the loudest second, or the loudest tenth of what is shorter than ten seconds.
+        What the last, incomplete stretch holds counts only if there is no other.
     """
     powers: list[np.ndarray] = []
     rest = np.zeros(0, np.float32)

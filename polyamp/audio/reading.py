@@ -28,6 +28,9 @@ _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged a
 _MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
 _UNKNOWN_FRAMES = 2**62  # libsndfile announces more than this when a header does not say how long the file is.
 
+_UNKNOWN_BYTES = 0x7FFF_0000  # The same of WAV and AIFF.
+_SLACK_BYTES = 4096  # Fewer than its header says may be in a file that is whole.
+
 # Gives a recording, 16 kHz mono float32, in blocks of any length, as often as it is called.
 Blocks = Callable[[], Iterable[np.ndarray]]
 
@@ -161,14 +164,34 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
 def _open(name: str, stack: contextlib.ExitStack) -> _Source:
     """Opens a file with libsndfile, or failing that with ffmpeg; `stack` closes it."""
     try:
-        sound = stack.enter_context(soundfile.SoundFile(name))
+        sound = stack.enter_context(soundfile.SoundFile(os.fsencode(name) if os.name == "posix" else name))
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: soundfile takes names in .raw for headerless audio.
         if not shutil.which("ffmpeg"):
             raise AudioError(
                 f"{name}: no audio that libsndfile can read ({_reason(error)}); if it is in another format, install ffmpeg."
             ) from error
         return _open_ffmpeg(name, stack)
+    if sound.format in ("WAV", "WAVEX", "AIFF"):
+        _check_is_whole(name)
     return sound.samplerate, _decode_chunks(sound, name)
+
+
+def _check_is_whole(name: str) -> None:
+    """`AudioError` if a WAV or AIFF file is shorter than its header says; libsndfile reads what there is without a word.
+
+    Programs that write to a pipe, or are stopped, leave lengths of about 2 or 4 GB, which say nothing.
+    """
+    with open(name, "rb") as file:
+        form, size = file.read(12), os.fstat(file.fileno()).st_size
+        order, chunk = {b"RIFF": ("<", b"data"), b"RIFX": (">", b"data"), b"FORM": (">", b"SSND")}.get(form[:4], ("", b""))
+        while order and len(header := file.read(8)) == 8:
+            kind, length = struct.unpack(f"{order}4sI", header)
+            if kind == chunk:
+                there = size - file.tell()
+                if there + _SLACK_BYTES < length < _UNKNOWN_BYTES:
+                    raise AudioError(f"{name}: cut short, has {there / length:.0%} of its audio; get a complete copy.")
+                return
+            file.seek(length + length % 2, os.SEEK_CUR)
 
 
 def _reason(error: Exception) -> str:
@@ -184,7 +207,8 @@ def _decode_chunks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray
         try:
             chunk = sound.read(frames, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{name}: damaged after {done / sound.samplerate:.2f} s ({_reason(error)}).") from error
+            where = f"between {done / sound.samplerate:.0f} and {(done + frames) / sound.samplerate:.0f} s"
+            raise AudioError(f"{name}: damaged {where} ({_reason(error)}); get a complete copy.") from error
         if not len(chunk):
             break
         done += len(chunk)

@@ -119,8 +119,8 @@ def read_tsv(path: str | os.PathLike) -> Notes:
 def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEFAULT_QPM) -> None:
     """Writes a MIDI file in which every time in seconds is kept to less than a millisecond, whatever the tempo.
 
-    One track per program, each on a channel of its own while there are any (never the drum channel). Also valid without notes.
-    The file appears under its name when it is complete.
+    One track per program, each on a channel of its own while there are any (never the drum channel); where there are several,
+    they are named after their families. Also valid without notes. The file appears under its name when it is complete.
 
     Args:
         notes: Notes.
@@ -137,9 +137,13 @@ def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEF
     midi = mido.MidiFile(type=1, ticks_per_beat=resolution)
     midi.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=tempo)]))
     channels = [channel for channel in range(16) if channel != _DRUM_CHANNEL]
-    for index, program in enumerate(np.unique(notes.program).tolist()):
+    programs = np.unique(notes.program).tolist()
+    for index, program in enumerate(programs):
         chosen = notes[notes.program == program]
-        midi.tracks.append(_track(chosen, program, channels[index % len(channels)], resolution * 1e6 / tempo))
+        track = _track(chosen, program, channels[index % len(channels)], resolution * 1e6 / tempo)
+        if len(programs) > 1:
+            track.insert(0, mido.MetaMessage("track_name", name=constants.FAMILIES[constants.PROGRAM_FAMILY[program]]))
+        midi.tracks.append(track)
     with atomic.replacing(path) as temporary:
         midi.save(str(temporary))
 

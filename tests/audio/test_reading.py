@@ -1,5 +1,6 @@
 """Reading audio: formats, rates, channels, streaming and every kind of bad input."""
 
+import os
 import shutil
 import subprocess
 import tracemalloc
@@ -164,6 +165,38 @@ def test_truncated_flac_is_an_error(tmp_path, kept):
     with pytest.raises(AudioError, match="cut short|damaged") as error:
         reading.read(path)
     assert_one_line(error, path)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff"])
+@pytest.mark.parametrize("kept", [0.5, 0.99])
+def test_truncated_uncompressed_audio_is_an_error(tmp_path, name, kept):
+    whole = write(tmp_path / name, tone(60.0)).read_bytes()
+    assert len(reading.read(tmp_path / name)) == 60 * RATE
+    (tmp_path / name).write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(AudioError, match=f"cut short, has {kept:.0%} of its audio") as error:
+        reading.read(tmp_path / name)
+    assert_one_line(error, tmp_path / name)
+
+
+@pytest.mark.parametrize("length", [0x7FFF_FFFF, 0xFFFF_FFFF])
+def test_wav_files_that_do_not_know_their_length_are_read(tmp_path, length):
+    path = write(tmp_path / "a.wav", tone(1.0))
+    data = path.read_bytes()
+    begin = data.index(b"data") + 4
+    path.write_bytes(data[:begin] + length.to_bytes(4, "little") + data[begin + 4 :])
+    assert len(reading.read(path)) == RATE
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")
+@pytest.mark.parametrize("suffix", [".wav", ".flac", pytest.param(".m4a", marks=needs_ffmpeg)])
+def test_names_that_are_no_text_are_read(tmp_path, suffix):
+    path = tmp_path / os.fsdecode(b"caf\xe9" + suffix.encode())
+    write(tmp_path / "a.wav", tone(1.0))
+    if suffix == ".m4a":
+        subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", path], check=True)
+    else:
+        write(tmp_path / f"b{suffix}", tone(1.0)).rename(path)
+    assert abs(len(reading.read(path)) - RATE) < 2500
 
 
 @needs_ffmpeg
