@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         PolyampError: The file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{unique()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -29,6 +30,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def unique() -> str:
+    """Part of a name that no other process has, not on other machines that see the same folder either."""
+    return uuid.uuid4().hex[:12]
 
 
 def check_replaceable(path: str | os.PathLike) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 
 from polyamp import constants
 from polyamp.errors import HParamsError
-from polyamp.model_hparams import MelodicHParams, field
+from polyamp.model_hparams import MelodicHParams, field, structural
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,21 +15,21 @@ class AutoregressiveHParams(MelodicHParams):
     shift; `configs/autoregressive_compact.json` is the one that ships.
     """
 
-    spec_type: str = field("mel", choices=("mel", "log_frequency"))
-    spec_fmin: float = field(30.0, 1.0, 8000.0)  # Hz
-    architecture: str = field("conv_lstm", choices=("conv_lstm", "pitch_shared"))
+    spec_type: str = structural("mel", choices=("mel", "log_frequency"))
+    spec_fmin: float = structural(30.0, 1.0, 8000.0)  # Hz
+    architecture: str = structural("conv_lstm", choices=("conv_lstm", "pitch_shared"))
     batch_size: int = field(16, 1, 65_536)
     train_frames: int = field(641, 8, 1_000_000)  # 327,680 samples.
 
     # Samples; two window lengths of the spectrum of `pitch_shared`, for low and high pitches. They end together.
-    spec_windows: tuple[int, ...] = field((2048, 1024), 64, 65_536, structural=True)
-    label_shift: int = field(0, -64, 64, structural=True)  # Frames by which the label is later than what the kernels centre on.
-    acoustic_kernels: tuple[int, ...] = field((3, 3, 3), 1, 63, structural=True)  # Frames; one convolution of `conv_lstm` each.
-    model_complexity: int = field(48, 1, 1024, structural=True)  # Filters of the first two; the third has twice so many.
-    recurrent_units: int = field(768, 1, 8192, structural=True)
-    recurrent_layers: int = field(2, 1, 8, structural=True)
-    state_embedding: int = field(2, 1, 1024, structural=True)  # Dimensions that stand for a pitch's state in the frame before.
-    age_buckets: int = field(1, 1, 16, structural=True)  # Steps of how long ago a pitch's onset was, as context; 1: none.
+    spec_windows: tuple[int, ...] = structural((2048, 1024), 64, 65_536)
+    label_shift: int = structural(0, -64, 64)  # Frames by which the label is later than what the kernels centre on.
+    acoustic_kernels: tuple[int, ...] = structural((3, 3, 3), 1, 63)  # Frames; one convolution of `conv_lstm` each.
+    model_complexity: int = structural(48, 1, 1024)  # Filters of the first two; the third has twice so many.
+    recurrent_units: int = structural(768, 1, 8192)
+    recurrent_layers: int = structural(2, 1, 8)
+    state_embedding: int = structural(2, 1, 1024)  # Dimensions that stand for a pitch's state in the frame before.
+    age_buckets: int = structural(1, 1, 16)  # Steps of how long ago a pitch's onset was, as context; 1: none.
 
     # Scheduled sampling: batches whose context is what the model itself answered, run freely and without gradient. Their share
     # rises evenly from 0, after that part of the training, to what is said here at its end.

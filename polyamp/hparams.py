@@ -36,14 +36,10 @@ ALIASES = {
     "window": "mel_window",
 }
 
-_FIRST_FIELD_AFTER_STRUCTURE = "onset_length"
-
 
 def structure(hparams: MelodicHParams) -> dict[str, Any]:
     """The settings that trained weights depend on (spectrogram and architecture); all others may change between runs."""
-    names = [field.name for field in dataclasses.fields(hparams)]
-    marked = [field.name for field in dataclasses.fields(hparams) if field.metadata["structural"]]
-    return {name: getattr(hparams, name) for name in names[: names.index(_FIRST_FIELD_AFTER_STRUCTURE)] + marked}
+    return {field.name: getattr(hparams, field.name) for field in dataclasses.fields(hparams) if field.metadata["structural"]}
 
 
 def part(model_type: str, hparams: MelodicHParams) -> MelodicHParams:

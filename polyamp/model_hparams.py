@@ -11,17 +11,17 @@ from polyamp import constants
 from polyamp.errors import HParamsError
 
 
-def field(
-    default: Any,
-    low: float | None = None,
-    high: float | None = None,
-    choices: Sequence[str] = (),
-    structural: bool = False,
-) -> Any:
-    """A dataclass field with the values that it may take: `[low, high]` or one of `choices` (of each item, for a tuple).
+def field(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
+    """A dataclass field with the values that it may take: `[low, high]` or one of `choices` (of each item, for a tuple)."""
+    return _field(default, low, high, choices, structural=False)
 
-    Weights depend on a `structural` one, as they do on all that come before `onset_length`.
-    """
+
+def structural(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
+    """A `field` that trained weights depend on."""
+    return _field(default, low, high, choices, structural=True)
+
+
+def _field(default: Any, low: float | None, high: float | None, choices: Sequence[str], structural: bool) -> Any:
     metadata = {"low": low, "high": high, "choices": tuple(choices), "structural": structural}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -39,41 +39,41 @@ class MelodicHParams:
     """
 
     # --- Spectrogram -----------------------------------------------------------------------------------------------
-    spec_type: str = field("cqt", choices=("cqt", "mel", "log_frequency"))
-    hop_length: int = field(512, 1, 16_384)  # Samples.
-    spec_n_bins: int = field(229, 1, 2048)
-    cqt_bins_per_octave: int = field(28, 1, 240)
-    spec_fmin: float = field(27.5, 1.0, 8000.0)  # Hz; the lowest CQT bin or mel edge.
-    mel_fmax: float = field(8000.0, 1.0, 8000.0)  # Hz
-    mel_window: int = field(2048, 64, 65_536)  # Samples.
+    spec_type: str = structural("cqt", choices=("cqt", "mel", "log_frequency"))
+    hop_length: int = structural(512, 1, 16_384)  # Samples.
+    spec_n_bins: int = structural(229, 1, 2048)
+    cqt_bins_per_octave: int = structural(28, 1, 240)
+    spec_fmin: float = structural(27.5, 1.0, 8000.0)  # Hz; the lowest CQT bin or mel edge.
+    mel_fmax: float = structural(8000.0, 1.0, 8000.0)  # Hz
+    mel_window: int = structural(2048, 64, 65_536)  # Samples.
 
     # --- Architecture ----------------------------------------------------------------------------------------------
-    architecture: str = field("onsets_frames", choices=("onsets_frames", "pitch_shared"))
+    architecture: str = structural("onsets_frames", choices=("onsets_frames", "pitch_shared"))
     # Convolutional stacks of `onsets_frames`; one entry per layer.
-    temporal_sizes: tuple[int, ...] = field((3, 3, 3, 3), 1, 63)
-    freq_sizes: tuple[int, ...] = field((3, 3, 3, 3), 1, 63)
-    num_filters: tuple[int, ...] = field((48, 48, 96, 96), 1, 4096)
-    pool_sizes: tuple[int, ...] = field((1, 2, 2, 1), 1, 16)  # In frequency only; 1 is no pooling.
+    temporal_sizes: tuple[int, ...] = structural((3, 3, 3, 3), 1, 63)
+    freq_sizes: tuple[int, ...] = structural((3, 3, 3, 3), 1, 63)
+    num_filters: tuple[int, ...] = structural((48, 48, 96, 96), 1, 4096)
+    pool_sizes: tuple[int, ...] = structural((1, 2, 2, 1), 1, 16)  # In frequency only; 1 is no pooling.
     conv_dropout: float = field(0.25, 0.0, 0.95)
-    fc_size: int = field(768, 1, 16_384)
+    fc_size: int = structural(768, 1, 16_384)
     fc_dropout: float = field(0.5, 0.0, 0.95)
-    onset_lstm_units: int = field(256, 0, 8192)  # Per direction; 0 is no LSTM.
-    offset_lstm_units: int = field(256, 0, 8192)
-    frame_lstm_units: int = field(0, 0, 8192)  # Inside the activation stack, before the combined LSTM.
-    combined_lstm_units: int = field(256, 0, 8192)
-    share_conv_features: bool = field(False)  # One convolutional stack for all heads.
-    use_batch_normalization: bool = field(False)
+    onset_lstm_units: int = structural(256, 0, 8192)  # Per direction; 0 is no LSTM.
+    offset_lstm_units: int = structural(256, 0, 8192)
+    frame_lstm_units: int = structural(0, 0, 8192)  # Inside the activation stack, before the combined LSTM.
+    combined_lstm_units: int = structural(256, 0, 8192)
+    share_conv_features: bool = structural(False)  # One convolutional stack for all heads.
+    use_batch_normalization: bool = structural(False)
     stop_activation_gradient: bool = field(False)
     stop_onset_gradient: bool = field(True)  # Onset probabilities enter the frame stack detached.
     stop_offset_gradient: bool = field(True)
     # The network of `pitch_shared`: weights shared over the 88 pitches.
-    harmonics: tuple[float, ...] = field((0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0), 0.125, 64.0)
-    channels: int = field(48, 1, 1024)
-    temporal_dilations: tuple[int, ...] = field((1, 2, 4, 8, 16, 32, 1), 1, 256)  # One residual block each.
-    conv_rank: int = field(0, 0, 1024)  # Channels between time and pitch in the blocks' convolutions; 0: over both at once.
-    mixing_after: tuple[int, ...] = field((2, 4, 6), 0, 64)  # Pitch mixing follows these blocks, counted from 1; 0: none.
-    mixing_channels: int = field(16, 1, 1024)
-    mixing_intervals: tuple[int, ...] = field((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)  # Semitones, both ways.
+    harmonics: tuple[float, ...] = structural((0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0), 0.125, 64.0)
+    channels: int = structural(48, 1, 1024)
+    temporal_dilations: tuple[int, ...] = structural((1, 2, 4, 8, 16, 32, 1), 1, 256)  # One residual block each.
+    conv_rank: int = structural(0, 0, 1024)  # Channels between time and pitch in the blocks' convolutions; 0: both at once.
+    mixing_after: tuple[int, ...] = structural((2, 4, 6), 0, 64)  # Pitch mixing follows these blocks, counted from 1; 0: none.
+    mixing_channels: int = structural(16, 1, 1024)
+    mixing_intervals: tuple[int, ...] = structural((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)  # Semitones, both ways.
 
     # --- Labels ----------------------------------------------------------------------------------------------------
     onset_length: float = field(32.0, 0.0, 1000.0)  # Milliseconds marked after an onset.
@@ -170,30 +170,30 @@ class TimbreHParams(MelodicHParams):
     The defaults are the published network and loss; `configs/timbre_compact.json` is the one that ships.
     """
 
-    timbre_architecture: str = field("filters", choices=("filters", "harmonics", "pitch_shared"), structural=True)
-    timbre_hop_length: int = field(256, 1, 16_384, structural=True)  # Samples.
+    timbre_architecture: str = structural("filters", choices=("filters", "harmonics", "pitch_shared"))
+    timbre_hop_length: int = structural(256, 1, 16_384)  # Samples.
     # The published network, `filters`, on a constant-Q spectrogram.
-    timbre_spec_n_bins: int = field(229, 24, 2048, structural=True)
-    timbre_bins_per_octave: int = field(28, 12, 240, structural=True)
-    timbre_num_filters: tuple[int, ...] = field((128, 128), 1, 4096, structural=True)
-    timbre_pool_size: tuple[int, ...] = field((3, 2), 1, 16, structural=True)  # Time, frequency; after each block.
-    timbre_freq_sizes: tuple[int, ...] = field((3, 7), 1, 63, structural=True)  # Of the parallel filters.
-    timbre_temporal_sizes: tuple[int, ...] = field((1, 3, 5), 1, 63, structural=True)
-    timbre_temporal_filters: tuple[int, ...] = field((96, 64, 32), 1, 4096, structural=True)
-    timbre_dense_units: int = field(256, 1, 4096, structural=True)
-    timbre_gradient_exp: float = field(8.0, 0.1, 1000.0, structural=True)  # Octaves above the note in which weights fall by e.
-    timbre_below_weight: float = field(2e-3, 0.0, 1.0, structural=True)  # Of the frequencies below the note.
+    timbre_spec_n_bins: int = structural(229, 24, 2048)
+    timbre_bins_per_octave: int = structural(28, 12, 240)
+    timbre_num_filters: tuple[int, ...] = structural((128, 128), 1, 4096)
+    timbre_pool_size: tuple[int, ...] = structural((3, 2), 1, 16)  # Time, frequency; after each block.
+    timbre_freq_sizes: tuple[int, ...] = structural((3, 7), 1, 63)  # Of the parallel filters.
+    timbre_temporal_sizes: tuple[int, ...] = structural((1, 3, 5), 1, 63)
+    timbre_temporal_filters: tuple[int, ...] = structural((96, 64, 32), 1, 4096)
+    timbre_dense_units: int = structural(256, 1, 4096)
+    timbre_gradient_exp: float = structural(8.0, 0.1, 1000.0)  # Octaves above the note in which weights fall by e.
+    timbre_below_weight: float = structural(2e-3, 0.0, 1.0)  # Of the frequencies below the note.
     # `harmonics`: a small image of each note's own partials.
-    timbre_patch_frames: int = field(24, 4, 512, structural=True)
-    timbre_patch_harmonics: int = field(13, 2, 40, structural=True)
-    timbre_patch_units: tuple[int, ...] = field((320, 160), 1, 4096, structural=True)  # Of its dense layers.
+    timbre_patch_frames: int = structural(24, 4, 512)
+    timbre_patch_harmonics: int = structural(13, 2, 40)
+    timbre_patch_units: tuple[int, ...] = structural((320, 160), 1, 4096)  # Of its dense layers.
     # `pitch_shared`: convolutions over time and pitch, as the compact Melodic network has.
-    timbre_harmonics: tuple[float, ...] = field((0.5, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16), 0.1, 64.0, structural=True)
-    timbre_channels: int = field(32, 1, 1024, structural=True)
-    timbre_dilations: tuple[int, ...] = field((1, 2, 4, 8), 1, 256, structural=True)  # In time; one block each.
-    timbre_mixing_channels: int = field(16, 1, 1024, structural=True)
-    timbre_mixing_intervals: tuple[int, ...] = field((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87, structural=True)
-    timbre_note_units: tuple[int, ...] = field((128,), 1, 4096, structural=True)  # Of the dense layers on each note.
+    timbre_harmonics: tuple[float, ...] = structural((0.5, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16), 0.1, 64.0)
+    timbre_channels: int = structural(32, 1, 1024)
+    timbre_dilations: tuple[int, ...] = structural((1, 2, 4, 8), 1, 256)  # In time; one block each.
+    timbre_mixing_channels: int = structural(16, 1, 1024)
+    timbre_mixing_intervals: tuple[int, ...] = structural((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)
+    timbre_note_units: tuple[int, ...] = structural((128,), 1, 4096)  # Of the dense layers on each note.
 
     # --- Training --------------------------------------------------------------------------------------------------
     timbre_max_notes: int = field(96, 1, 4096)  # Of a crop; of more, so many at random.

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from polyamp import checkpoint, constants, state_stream
 from polyamp.errors import DataError
-from polyamp.notes import Notes, states
+from polyamp.notes import Notes, arrays, states
 from polyamp.notes.dynamics import RunningVelocities
 from polyamp.state_stream import StateFrame, StateNetwork, StateStream
 
@@ -106,7 +106,7 @@ class StreamingTranscriber:
             begins = np.flatnonzero(frame.state >= states.ONSET)
             self._begun[begins] = self._seconds(position[begins])
             heard = self._velocities.next(frame.number / self._hparams.frames_per_second, begins, frame.velocity[begins])
-            velocities = states.to_midi_velocity(heard)
+            velocities = arrays.to_midi_velocity(heard)
             for column, value in zip(begins.tolist(), velocities.tolist(), strict=True):
                 begun = max(float(self._begun[column]), 0.0)
                 events.append(NoteEvent(begun, column + constants.MIN_MIDI_PITCH, value))

@@ -205,6 +205,7 @@ def _do_all(tasks: Sequence[tuple[Any, ...]], do: Callable[..., object], unit: s
 
 def _render_track(path: Path, variant: int, folder: Path, sounds: "Sequence[Sound]") -> None:
     """One track, under its name only when it is complete."""
+    from polyamp import atomic
     from polyamp.errors import PolyampError
     from polyamp.rendering import effects, stems, synthesizer
 
@@ -218,8 +219,7 @@ def _render_track(path: Path, variant: int, folder: Path, sounds: "Sequence[Soun
             raise PolyampError(f"{path}: holds nothing but drums, and --drums left them out this time.")
     chosen = stems.excerpt(chosen, _EXCERPT.value, rng)
     chosen = stems.transposed(chosen, int(rng.integers(-_TRANSPOSE.value, _TRANSPOSE.value + 1)))
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = folder.with_name(f".{folder.name}.{atomic.unique()}.tmp")
     try:
         (unfinished / "MIDI").mkdir(parents=True)
         parts: list[np.ndarray] = []

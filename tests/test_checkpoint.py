@@ -179,6 +179,7 @@ def test_thresholds_may_be_overridden_and_structure_may_not(tmp_path, folder):
     write(folder)
     overrides = {"frame_prediction_threshold": 0.2}
     assert checkpoint.load_model("MELODIC", tmp_path, overrides=overrides).hparams.predict_frame_threshold == 0.2
+    checkpoint.load_model("MELODIC", tmp_path, overrides={"conv_dropout": 0.5, "stop_onset_gradient": False})  # No weights.
     with pytest.raises(HParamsError, match=r"channels \(8 there, 4 here\)"):
         checkpoint.load_model("MELODIC", tmp_path, overrides={"channels": 4})
 

@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from polyamp import constants, notes
+from polyamp import atomic, constants, notes
 from polyamp.audio import augmentation, log_frequency, spectral_augmentation
 from polyamp.data.example import Example
 from polyamp.errors import DataError, HParamsError, PolyampError
@@ -67,7 +66,7 @@ def build(directory: str | Path, examples: Iterable[Example], front_end: Callabl
     directory = Path(directory)
     if not (directory / _INDEX).is_file():
         # Processes on several machines may share the folder, and their numbers be the same.
-        unfinished = directory.with_name(f"{directory.name}.{uuid.uuid4().hex[:8]}.tmp")
+        unfinished = directory.with_name(f"{directory.name}.{atomic.unique()}.tmp")
         try:
             unfinished.mkdir(parents=True)
             _fill(unfinished, examples, front_end)

@@ -37,7 +37,7 @@ def crops(examples_path: str, hparams: TimbreHParams, seed: int) -> tf.data.Data
     """
     if hparams.augment_mix_probability:
         raise HParamsError("augment_mix_probability: mixes of single notes are not mixed again; set it to 0.")
-    notes = [_notes(part) for part in examples_path.split(",")]
+    notes = [_notes(part) for part in records.parts(examples_path)]
     number = hparams.timbre_training_max_instruments
     mixed = tf.data.Dataset.sample_from_datasets([part.repeat().shuffle(_SHUFFLE_BUFFER, seed) for part in notes], seed=seed)
     mixed = mixed.batch(number, drop_remainder=True).enumerate()
@@ -61,7 +61,7 @@ def single_notes(examples_path: str) -> Iterator[Example]:
         DataError: A file or data set is missing, or holds something else.
     """
     try:
-        for note in itertools.chain.from_iterable(_notes(part).as_numpy_iterator() for part in examples_path.split(",")):
+        for note in itertools.chain.from_iterable(_notes(part).as_numpy_iterator() for part in records.parts(examples_path)):
             if not constants.MIN_MIDI_PITCH <= note["pitch"] <= constants.MAX_MIDI_PITCH:
                 continue
             length = sounding_seconds(tf.constant(note["audio"])[None]).numpy()

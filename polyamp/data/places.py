@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from polyamp import atomic
 from polyamp.errors import DataError
 
 
@@ -119,7 +120,7 @@ def writing(place: str) -> Iterator[Path]:
     """Gives a local file to write to, which gets its name and place when the block is left, unless by an exception."""
     if not is_remote(place):
         path = Path(place)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{atomic.unique()}.tmp")
         try:
             with _named(place, "written"):
                 yield temporary
@@ -134,7 +135,7 @@ def writing(place: str) -> Iterator[Path]:
         with _named(place, "written"):
             systems = _systems()
             # Object stores show a file when it is complete; others get it under another name first.
-            unfinished = f"{place}.{os.getpid()}.tmp"
+            unfinished = f"{place}.{atomic.unique()}.tmp"
             with open(temporary, "rb") as source, systems.create(unfinished, compression_type="uncompressed") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
             if systems.exists(place):

@@ -94,6 +94,14 @@ def _uncut(clipped: Notes, before: np.ndarray, after: np.ndarray) -> Notes:
     return moved[np.lexsort((moved.pitch, moved.onset))]
 
 
+def parts(examples_path: str) -> list[str]:
+    """The comma-separated parts of an `--examples_path`; `DataError` if there is none."""
+    found = [part.strip() for part in examples_path.split(",") if part.strip()]
+    if not found:
+        raise DataError("no TFRecord files are named; give them as a comma-separated list of files or globs.")
+    return found
+
+
 def expand_paths(examples_path: str) -> list[str]:
     """The files that `--examples_path` names: comma-separated, each part a file, a glob, or a name as in `prepared`.
 
@@ -103,11 +111,8 @@ def expand_paths(examples_path: str) -> list[str]:
     Raises:
         DataError: A part matches nothing, or no part is given.
     """
-    parts = [part.strip() for part in examples_path.split(",") if part.strip()]
-    if not parts:
-        raise DataError("no TFRecord files are named; give them as a comma-separated list of files or globs.")
     paths: dict[str, None] = {}
-    for part in parts:
+    for part in parts(examples_path):
         if part.startswith(prepared.PREFIX):
             paths.update(dict.fromkeys(prepared.files(part)))
             continue

@@ -7,7 +7,7 @@ import numpy as np
 from polyamp import constants
 from polyamp.errors import HParamsError
 from polyamp.hparams import MelodicHParams
-from polyamp.notes.arrays import Notes
+from polyamp.notes.arrays import Notes, to_midi_velocity
 from polyamp.notes.dynamics import smoothed_velocities
 
 # Silent frames after each pitch where all pitches lie one after another in a flat array: neighbours up to so many frames away
@@ -80,7 +80,7 @@ def _decode(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> tuple[n
     pitch_index = start // stride
     first = pitch_index * stride  # Flat index of the pitch's frame 0.
     onset_frame, offset_frame = start - first, end - first
-    velocity = _midi_velocity(np.asarray(rolls["velocity"])[onset_frame, pitch_index])
+    velocity = to_midi_velocity(np.asarray(rolls["velocity"])[onset_frame, pitch_index])
     if hparams.onset_refinement:
         if starts is not None:
             onset_frame = onset_frame + _shift(onset, start, onset_frame, num_frames)
@@ -222,12 +222,6 @@ def _shift(flat: np.ndarray, index: np.ndarray, frame: np.ndarray, num_frames: i
     peak = (drop > 0) & (centre >= np.maximum(left, right)) & (frame > 0) & (frame < num_frames - 1)
     shift = (right - left) / (2 * np.where(peak, drop, 1))
     return np.where(peak, np.clip(shift, -_MAX_SHIFT, _MAX_SHIFT), 0.0)
-
-
-def _midi_velocity(velocity: np.ndarray) -> np.ndarray:
-    """MIDI velocities 1 to 127 of velocities in [0, 1]."""
-    scaled = np.rint(np.clip(np.nan_to_num(velocity), 0, 1) * constants.MAX_MIDI_VELOCITY)
-    return np.maximum(scaled, 1).astype(np.int64)
 
 
 def _notes(

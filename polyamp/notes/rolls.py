@@ -78,6 +78,14 @@ def _onset_span(notes: Notes, hparams: MelodicHParams) -> tuple[np.ndarray, np.n
     return _frame_span(start, np.minimum(end, start + hparams.onset_length / 1000.0), hparams)
 
 
+def cells(start: np.ndarray, end: np.ndarray, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frame and note index of every cell in the spans `[start, end)`, clipped to the clip, in the order of the notes."""
+    start, end = np.clip(start, 0, num_frames), np.clip(end, 0, num_frames)
+    length = np.maximum(end - start, 0)
+    note = np.repeat(np.arange(len(start)), length)
+    return np.arange(len(note)) - (np.cumsum(length) - length)[note] + start[note], note
+
+
 class _Painter:
     """Draws spans of frames, one per note, into rolls; where they overlap the later note covers the earlier."""
 
@@ -85,18 +93,10 @@ class _Painter:
         self._column = column  # [notes], 0 to 87
         self._shape = (num_frames, constants.NUM_PITCHES)
 
-    def _cells(self, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Frame and note index of every cell in the spans `[start, end)`, clipped to the roll, in the order of the notes."""
-        start, end = np.clip(start, 0, self._shape[0]), np.clip(end, 0, self._shape[0])
-        length = np.maximum(end - start, 0)
-        note = np.repeat(np.arange(len(start)), length)
-        first_cell = np.cumsum(length) - length
-        return np.arange(len(note)) - first_cell[note] + start[note], note
-
     def paint(self, start: np.ndarray, end: np.ndarray, value: float | np.ndarray) -> np.ndarray:
         """A roll of zeros with each note's span set to `value` (one, or one per note)."""
         roll = np.zeros(self._shape, np.float32)
-        frame, note = self._cells(start, end)
+        frame, note = cells(start, end, len(roll))
         # numpy promises that of several values for one index the last is kept.
         roll[frame, self._column[note]] = value if np.isscalar(value) else np.asarray(value)[note]
         return roll
@@ -104,7 +104,7 @@ class _Painter:
     def decaying_weights(self, start: np.ndarray, onset_end: np.ndarray, end: np.ndarray, top: float) -> np.ndarray:
         """Weight `top` on onset frames, then `top / 1, top / 2, ...` to the note's end; 1 elsewhere."""
         roll = np.ones(self._shape, np.float32)
-        frame, note = self._cells(start, np.maximum(onset_end, end))
+        frame, note = cells(start, np.maximum(onset_end, end), len(roll))
         since = np.maximum(frame - onset_end[note] + 1, 1)
         roll[frame, self._column[note]] = top / since
         return roll
@@ -117,7 +117,7 @@ class _Painter:
         half_width = hparams.onset_window + 1
         first = np.ceil(centre - half_width).astype(np.int64)
         last = np.floor(centre + half_width).astype(np.int64)
-        frame, note = self._cells(first, np.where(heard, last + 1, first))
+        frame, note = cells(first, np.where(heard, last + 1, first), self._shape[0])
         height = 1.0 - np.abs(frame - centre[note]) / half_width
         frame, note, height = frame[height > 0], note[height > 0], height[height > 0]
         order = np.argsort(height, kind="stable")  # The highest, that is the nearest, is written last and stays.

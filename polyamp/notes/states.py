@@ -6,7 +6,8 @@ Every pitch is in one state at every frame (Kwon, Jeong and Nam 2020, section 2.
 import numpy as np
 
 from polyamp import constants
-from polyamp.notes.arrays import Notes
+from polyamp.notes.arrays import Notes, to_midi_velocity
+from polyamp.notes.rolls import cells
 
 OFF, OFFSET, SUSTAIN, ONSET, REONSET = range(5)
 NUM_STATES = 5
@@ -62,9 +63,9 @@ def to_states(notes: Notes, num_frames: int, frames_per_second: float) -> dict[s
 
     states = np.zeros((num_frames, constants.NUM_PITCHES), np.int32)
     velocities, timing = np.zeros((2, num_frames, constants.NUM_PITCHES), np.float32)
-    frame, note = _cells(start, end + 1, num_frames)
+    frame, note = cells(start, end + 1, num_frames)
     velocities[frame, column[note]] = velocity[note]  # Later notes are written later, and stay.
-    frame, note = _cells(start, end, num_frames)
+    frame, note = cells(start, end, num_frames)
     states[frame, column[note]] = SUSTAIN
     _mark(states, end, column, OFFSET)
     _mark(states, start, column, ONSET)
@@ -72,14 +73,6 @@ def to_states(notes: Notes, num_frames: int, frames_per_second: float) -> dict[s
     _mark(timing, end, column, offset - end)
     _mark(timing, start, column, onset - start)
     return {"state": states, "velocity": velocities, "timing": timing}
-
-
-def _cells(start: np.ndarray, end: np.ndarray, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frame and note index of every cell in the spans `[start, end)`, clipped to the clip, in the order of the notes."""
-    start, end = np.clip(start, 0, num_frames), np.clip(end, 0, num_frames)
-    length = np.maximum(end - start, 0)
-    note = np.repeat(np.arange(len(start)), length)
-    return np.arange(len(note)) - (np.cumsum(length) - length)[note] + start[note], note
 
 
 def _mark(roll: np.ndarray, frame: np.ndarray, column: np.ndarray, value: int | np.ndarray) -> None:
@@ -132,9 +125,3 @@ def _spans(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     start = np.flatnonzero(states >= ONSET)
     not_sustain = np.append(np.flatnonzero(states != SUSTAIN), len(states))
     return start, not_sustain[np.searchsorted(not_sustain, start, "right")]
-
-
-def to_midi_velocity(velocity: np.ndarray) -> np.ndarray:
-    """MIDI velocities 1 to 127 of velocities in [0, 1]."""
-    scaled = np.rint(np.clip(np.nan_to_num(velocity), 0, 1) * constants.MAX_MIDI_VELOCITY)
-    return np.maximum(scaled, 1).astype(np.int64)
