@@ -1,7 +1,8 @@
 """Training on what another model answers besides the labels: a small network learns from a large one what labels leave out.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), section 2: the loss is that of both
-kinds of targets, which for a log loss is the loss of their mean.
+kinds of targets, which for a log loss is the loss of their mean. Of recordings whose notes nobody knows there are only the
+teacher's.
 """
 
 from collections.abc import Iterable, Iterator
@@ -48,11 +49,15 @@ def _settings(front_end: keras.layers.Layer) -> dict:
 
 
 def taught(batches: Iterable[Batch], teacher: keras.Model, share: float) -> Iterator[Batch]:
-    """Batches whose labels are for a share in [0, 1] what the teacher answers; spectra and weights stay."""
+    """Batches whose labels are for a share in [0, 1] what the teacher answers, and wholly where they are NaN, so unknown.
+
+    Spectra and weights stay.
+    """
     for spectrum, labels, weights in batches:
         answers = teacher.predict_on_batch(spectrum)
         yield spectrum, {roll: _mean(label, answers[roll], share) for roll, label in labels.items()}, weights
 
 
 def _mean(label: np.ndarray, answer: np.ndarray, share: float) -> np.ndarray:
-    return ((1.0 - share) * label + share * np.asarray(answer)).astype(np.float32)
+    answer = np.asarray(answer)
+    return np.where(np.isnan(label), answer, (1.0 - share) * label + share * answer).astype(np.float32)

@@ -70,6 +70,8 @@ def evaluate(
     names: set[str] = set()
     confusion = np.zeros((constants.NUM_FAMILIES, constants.NUM_FAMILIES), np.int64)
     for example in itertools.islice(examples, num_steps):
+        if not example.is_labelled:
+            raise DataError(f"{example.id}: a recording without notes; there is nothing to compare with.")
         assessment = assess(loaded_model.model, hparams, example)
         if assessment.families is not None:
             confusion += metrics.confusion_matrix(*assessment.families)

@@ -79,15 +79,20 @@ def _check_teacher(model_type: str, model_dir: str | Path, teacher_id: str | Non
     checkpoint.find(model_dir, "MELODIC", teacher_id)
 
 
-def _check_data(model_type: str, examples_path: str, nsynth_examples_path: str | None, dataset_type: str | None) -> None:
+def _check_data(
+    model_type: str, examples_path: str, nsynth_examples_path: str | None, dataset_type: str | None, teacher_id: str | None
+) -> None:
     """Refuses an unknown model type, data that it does not train on and data that are not there, before anything is written."""
     hparams_lib.model_hparams(model_type)
     if nsynth_examples_path and model_type not in ("TIMBRE", "FULL") or dataset_type and model_type != "TIMBRE":
         raise PolyampError("--nsynth_examples_path is for TIMBRE and FULL and --dataset_type for TIMBRE only; leave it out.")
     if nsynth_examples_path and dataset_type == "nsynth":
         raise PolyampError("--dataset_type=nsynth takes notes from --examples_path alone; leave out --nsynth_examples_path.")
-    for path in filter(None, (examples_path, nsynth_examples_path)):
-        records.expand_paths(path)
+    if nsynth_examples_path:
+        records.expand_paths(nsynth_examples_path)
+    paths = records.expand_paths(examples_path)
+    if dataset_type != "nsynth" and not teacher_id:
+        records.check_labelled(paths)
 
 
 def _prepare_folder(directory: Path, hparams: MelodicHParams, writes: bool) -> None:
@@ -290,8 +295,9 @@ def train(
     """
     load_full = model_type == "FULL" if load_full is None else load_full
     _check_teacher(model_type, model_dir, teacher_id, cache_dir)
-    _check_data(model_type, examples_path, nsynth_examples_path, dataset_type)
+    _check_data(model_type, examples_path, nsynth_examples_path, dataset_type, teacher_id)
     validation_paths = records.expand_paths(validation_examples_path) if validation_examples_path else []
+    records.check_labelled(validation_paths)
     directory = checkpoint.folder(model_dir, model_type, model_id)
     _prepare_folder(directory, hparams, writes=distribution.is_chief(strategy))
     with distribution.opened(strategy) as devices:

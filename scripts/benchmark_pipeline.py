@@ -357,6 +357,7 @@ def magenta_preparation() -> "Callable[[Recording], list[bytes]] | None":
 
     def prepare(recording: "Recording") -> list[bytes]:
         midi = recording.labels
+        assert midi is not None
         if midi.suffix in (".mid", ".midi"):
             sequence = midi_io.midi_file_to_note_sequence(str(midi))
         else:  # Which Magenta reads for MAPS only.

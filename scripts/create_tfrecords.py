@@ -32,12 +32,12 @@ _ROOT = Path(__file__).resolve().parent.parent
 _DATASET = flags.DEFINE_enum(
     "dataset",
     None,
-    ["maps", "maestro", "slakh", "folder", "nsynth", "notes"],
+    ["maps", "maestro", "slakh", "folder", "audio", "nsynth", "notes"],
     "What is in --input_dir. Recordings: MAPS, MAESTRO (v1 to v3), Slakh (or what render_midi.py made), or a folder of audio "
     "files with MIDI or tsv files (onset, offset, pitch, velocity) of the same names; subfolders named train, validation and "
-    "test say the split there. Single notes, for TIMBRE: NSynth (folders with examples.json and audio/, or of files with its "
-    "names; or what render_midi.py --single_notes made), or notes: a manifest.csv (file, family, instrument, source, pitch, "
-    "onset_s) beside the files.",
+    "test say the split there. Audio: a folder of recordings whose notes nobody knows, for training with --teacher_id. Single "
+    "notes, for TIMBRE: NSynth (folders with examples.json and audio/, or of files with its names; or what render_midi.py "
+    "--single_notes made), or notes: a manifest.csv (file, family, instrument, source, pitch, onset_s) beside the files.",
     required=True,
 )
 _INPUT_DIR = flags.DEFINE_string("input_dir", None, "Folder of the data set, as distributed.", required=True)

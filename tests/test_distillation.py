@@ -1,5 +1,7 @@
 """polyamp.distillation: what a small network learns from a large one's answers."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from polyamp import checkpoint, constants, distillation, hparams, models, train
 from polyamp.data import records
 from polyamp.data.example import Example
-from polyamp.errors import CheckpointError, HParamsError, PolyampError
+from polyamp.errors import CheckpointError, DataError, HParamsError, PolyampError
 from polyamp.notes import Notes
 
 
@@ -30,7 +32,9 @@ def run(tmp_path):
     """Calls `train.train` with the tiny preset on noise without a single note, undisturbed; keyword arguments add to it."""
     noise = np.random.default_rng(5).normal(0, 0.1, 160_000).astype(np.float32)
     path = tmp_path / "noise.tfrecord"
-    records.write(path, [Example("noise", noise, Notes.of([], [], [], []), (0, 0))])
+    silent = Example("noise", noise, Notes.empty(), (0, 0))
+    records.write(path, [silent])
+    records.write(tmp_path / "unknown.tfrecord", [dataclasses.replace(silent, is_labelled=False)])
 
     def start(**changes):
         settings = hparams.resolve("MELODIC", "tiny", {"augment_probability": 0.0, **changes.pop("hparams", {})})
@@ -56,6 +60,11 @@ def test_labels_are_the_mean_of_what_is_true_and_what_the_teacher_answers(tmp_pa
     for roll in constants.ROLLS:
         assert mixed[roll].dtype == np.float32
         np.testing.assert_allclose(mixed[roll], 0.75 * labels[roll] + 0.25 * np.asarray(answers[roll]), atol=1e-5)
+    unknown = {roll: np.stack([label[0], np.full_like(label[1], np.nan)]) for roll, label in labels.items()}
+    ((_, completed, _),) = distillation.taught([(spectrum, unknown, weights)], teacher, 0.25)
+    for roll in constants.ROLLS:
+        np.testing.assert_array_equal(completed[roll][0], mixed[roll][0])
+        np.testing.assert_allclose(completed[roll][1], answers[roll][1], atol=1e-5)
 
 
 def test_a_teacher_of_other_spectrograms_is_refused(tmp_path, front_end):
@@ -82,7 +91,9 @@ def test_a_pupil_takes_over_what_no_label_says(run, tmp_path):
     alone = mean_onset(model_id="alone")
     half = mean_onset(model_id="half", teacher_id="teacher")
     whole = mean_onset(model_id="whole", teacher_id="teacher", hparams={"teacher_share": 1.0})
-    assert alone < 0.1 < half < 0.7 < whole  # 0, 0.5 and 1 times sigmoid(3) = 0.95 are what the losses ask for.
+    unknown = mean_onset(model_id="unknown", teacher_id="teacher", examples_path=str(tmp_path / "unknown.tfrecord"))
+    # 0, 0.5 and 1 times sigmoid(3) = 0.95 are what the losses ask for; and all of it where no label is known.
+    assert alone < 0.1 < half < 0.7 < min(whole, unknown)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +102,12 @@ def test_a_pupil_takes_over_what_no_label_says(run, tmp_path):
         ({"teacher_id": "x", "model_type": "TIMBRE"}, PolyampError, "--teacher_id is for MELODIC only"),
         ({"teacher_id": "x", "cache_dir": None}, PolyampError, "--teacher_id: .*give --cache_dir"),
         ({"teacher_id": "x"}, CheckpointError, "x"),
+        ({"examples_path": "unknown.tfrecord"}, DataError, "unknown.tfrecord: recordings without notes"),
+        ({"validation_examples_path": "unknown.tfrecord"}, DataError, "unknown.tfrecord: recordings without notes"),
     ],
 )
-def test_no_teacher_is_an_error_before_a_folder_is_made(run, tmp_path, changes, error, message):
+def test_no_teacher_is_an_error_before_a_folder_is_made(run, tmp_path, monkeypatch, changes, error, message):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         run(**changes)
     assert not (tmp_path / "runs" / "MELODIC" / "pupil").exists()

@@ -1,6 +1,7 @@
 """Evaluation from examples to files, with a model that reads its answer out of the audio."""
 
 import csv
+import dataclasses
 import json
 import types
 
@@ -148,6 +149,9 @@ def test_another_assessment_can_be_plugged_in(tmp_path):
 def test_no_examples_and_unwritable_folders_are_one_line(tmp_path):
     with pytest.raises(DataError, match="no examples"):
         evaluation.evaluate(LOADED, HPARAMS, [], tmp_path, "e")
+    unknown = dataclasses.replace(example(TRUTH, truth=Notes.empty()), is_labelled=False)
+    with pytest.raises(DataError, match="1.wav: a recording without notes"):
+        evaluation.evaluate(LOADED, HPARAMS, [unknown], tmp_path, "e")
     (tmp_path / "file").write_text("")
     with pytest.raises(PolyampError, match="file"):
         evaluation.evaluate(LOADED, HPARAMS, [example(TRUTH)], tmp_path / "file" / "folder", "e")

@@ -35,11 +35,13 @@ class SpectrumCache:
         spectrum: `[frames, bins]` float16 on disk, all examples one after the other.
         first_frame: `[examples + 1]`: example `i` is `spectrum[first_frame[i]:first_frame[i + 1]]`.
         notes: The notes of each example, in seconds from its start.
+        is_labelled: `[examples]`, False where nobody knows the notes.
     """
 
     spectrum: np.ndarray
     first_frame: np.ndarray
     notes: list[Notes]
+    is_labelled: np.ndarray
 
     def __len__(self) -> int:
         return len(self.notes)
@@ -81,7 +83,7 @@ def build(directory: str | Path, examples: Iterable[Example], front_end: Callabl
 
 
 def _fill(directory: Path, examples: Iterable[Example], front_end: Callable[[np.ndarray], np.ndarray]) -> None:
-    lengths, all_notes, bins = [], [], 0
+    lengths, all_notes, is_labelled, bins = [], [], [], 0
     raw = directory / "raw"
     with raw.open("wb") as file:
         for example in examples:
@@ -90,6 +92,7 @@ def _fill(directory: Path, examples: Iterable[Example], front_end: Callable[[np.
             bins = spectrum.shape[1]
             lengths.append(len(spectrum))
             all_notes.append(example.notes)
+            is_labelled.append(example.is_labelled)
             if len(lengths) % 100 == 0:
                 logging.info("Cached the spectrograms of %d examples.", len(lengths))
     if not lengths:
@@ -105,6 +108,7 @@ def _fill(directory: Path, examples: Iterable[Example], front_end: Callable[[np.
         directory / _INDEX,
         first_frame=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         first_note=np.concatenate([[0], np.cumsum([len(n) for n in all_notes])]).astype(np.int64),
+        is_labelled=np.array(is_labelled),
         **columns,
     )
 
@@ -118,7 +122,9 @@ def _open(directory: Path) -> SpectrumCache:
             Notes(**{name: columns[name][start:end] for name in fields})
             for start, end in zip(bounds[:-1], bounds[1:], strict=True)
         ]
-        return SpectrumCache(np.load(directory / _SPECTRUM, mmap_mode="r"), index["first_frame"], of_example)
+        # Caches of earlier versions hold only what is labelled.
+        is_labelled = index["is_labelled"] if "is_labelled" in index else np.ones(len(of_example), bool)
+        return SpectrumCache(np.load(directory / _SPECTRUM, mmap_mode="r"), index["first_frame"], of_example, is_labelled)
 
 
 def batch(cache: SpectrumCache, hparams: MelodicHParams, seed: int, step: int) -> Batch:
@@ -128,7 +134,7 @@ def batch(cache: SpectrumCache, hparams: MelodicHParams, seed: int, step: int) -
 
     Returns:
         Spectrogram `[batch, train_frames, bins]` float32, labels and sample weights as `polyamp.data.pipeline` gives them,
-        each `[batch, train_frames, 88]` float32.
+        each `[batch, train_frames, 88]` float32. Labels that nobody knows are NaN.
     """
     crops = random_crops(cache, hparams, np.random.default_rng([seed, step]))
     labelled = [crop.labelled(hparams) for crop in crops]
@@ -178,12 +184,14 @@ class Crop:
         notes: Those that sound in it, in seconds from its start, not cut at its borders (see `notes.crop`).
         length: Frames until the example's end or the crop's, whichever comes first.
         total_time: Seconds from the crop's start to the example's end.
+        is_labelled: False where nobody knows the notes.
     """
 
     spectrum: np.ndarray
     notes: Notes
     length: int
     total_time: float
+    is_labelled: bool = True
 
     def mixed(self, other: "Crop") -> "Crop":
         """Both at once, up to where the shorter one ends; powers add up, as those of unrelated sounds do."""
@@ -192,10 +200,15 @@ class Crop:
         spectrum = np.zeros_like(self.spectrum)
         spectrum[:length] = log_frequency.compress(power)
         both = notes.concatenate([self.notes, other.notes])
-        return Crop(spectrum, both, length, min(self.total_time, other.total_time))
+        total_time, is_labelled = min(self.total_time, other.total_time), self.is_labelled and other.is_labelled
+        return Crop(spectrum, both, length, total_time, is_labelled)
 
     def labelled(self, hparams: MelodicHParams) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Targets and sample weights, as `polyamp.data.pipeline` gives them, each `[train_frames, 88]` float32."""
+        """Targets and sample weights, as `polyamp.data.pipeline` gives them, each `[train_frames, 88]` float32.
+
+        Targets that nobody knows are NaN, so that nothing can be trained on them as they are; of velocities nothing is learned
+        there, as they are learned at the onsets of known notes.
+        """
         frames = len(self.spectrum)
         rolls = notes.to_rolls(self.notes, frames, hparams, total_time=self.total_time)
         heard = np.zeros((frames, constants.NUM_PITCHES), np.float32)
@@ -206,6 +219,9 @@ class Crop:
             "frame": heard * rolls.pop("frame_weight"),
             "velocity": heard * (rolls["velocity"] > 0),
         }
+        if not self.is_labelled:
+            rolls = {name: np.full_like(roll, np.nan) for name, roll in rolls.items()}
+            weights["velocity"] = np.zeros_like(heard)
         return rolls, weights
 
 
@@ -222,4 +238,4 @@ def _crop(cache: SpectrumCache, hparams: MelodicHParams, example: int, rng: np.r
         spectrum, semitones, gain_db = spectral_augmentation.augment(spectrum, hparams, rng)
         velocity = augmentation.louder(of_crop.velocity, gain_db, hparams)
         of_crop = dataclasses.replace(of_crop, pitch=of_crop.pitch + semitones, velocity=velocity)
-    return Crop(spectrum, of_crop, length, (end - first - start) * seconds)
+    return Crop(spectrum, of_crop, length, (end - first - start) * seconds, bool(cache.is_labelled[example]))

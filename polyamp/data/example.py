@@ -25,12 +25,14 @@ class Example:
         notes: In seconds from the start of `audio`. Notes that the segment's borders cut keep their real times, so their
             onsets may be negative and their offsets after the end of the audio.
         velocity_range: Lowest and highest velocity of the whole recording.
+        is_labelled: False where nobody knows the notes, which are none here.
     """
 
     id: str
     audio: np.ndarray
     notes: Notes
     velocity_range: tuple[int, int]
+    is_labelled: bool = True
 
     @property
     def duration(self) -> float:

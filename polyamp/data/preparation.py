@@ -285,6 +285,9 @@ def _local(item: Recording | NoteFile, shard: Shard) -> Iterator[Recording | Not
         if isinstance(item, NoteFile):
             yield dataclasses.replace(item, audio=fetched(item.audio))
             return
+        if item.labels is None:
+            yield dataclasses.replace(item, audio=fetched(item.audio))
+            return
         if item.labels.name == slakh.METADATA:  # And the notes beside it.
             folder = item.labels.parent.relative_to(shard.found_in).as_posix()
             for file in places.names(places.join(str(shard.source), folder, "MIDI"), "*.mid"):

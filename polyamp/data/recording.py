@@ -25,13 +25,14 @@ class Recording:
         id: Unique within the data set.
         split: "train", "validation" or "test".
         audio: The audio file.
-        labels: The file with its notes: .tsv, .mid, .midi, .txt as in MAPS, or the metadata.yaml of a Slakh track.
+        labels: The file with its notes: .tsv, .mid, .midi, .txt as in MAPS, or the metadata.yaml of a Slakh track. None where
+            nobody knows them.
     """
 
     id: str
     split: str
     audio: Path
-    labels: Path
+    labels: Path | None
 
     @property
     def group(self) -> str:

@@ -3,7 +3,8 @@
 Features of a record: `id`, `sequence` (serialized NoteSequence, sustain pedal applied), `audio` (WAV bytes), `velocity_range`
 (serialized VelocityRange). Segments of a recording have two more, which readers of the plain schema ignore: `seconds_before`
 and `seconds_after` say for each note of the sequence how long it sounded before the segment's start and goes on after its
-end. They are absent where no note is cut.
+end. They are absent where no note is cut. Recordings whose notes nobody knows have an empty sequence, and 0 as `is_labelled`,
+which is absent from all others.
 """
 
 import contextlib
@@ -53,6 +54,8 @@ def serialize(example: Example) -> bytes:
     if before.any() or after.any():
         features["seconds_before"] = tf.train.Feature(float_list=tf.train.FloatList(value=before))
         features["seconds_after"] = tf.train.Feature(float_list=tf.train.FloatList(value=after))
+    if not example.is_labelled:
+        features["is_labelled"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[0]))
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
@@ -83,7 +86,8 @@ def parse(serialized: bytes) -> Example:
     before, after = (np.array(features[name].float_list.value) for name in ("seconds_before", "seconds_after"))
     if len(before) or len(after):
         found = _uncut(found, before, after)
-    return Example(values["id"].decode("utf-8", "replace"), audio, found, (velocities.min, velocities.max))
+    is_labelled = 0 not in features["is_labelled"].int64_list.value
+    return Example(values["id"].decode("utf-8", "replace"), audio, found, (velocities.min, velocities.max), is_labelled)
 
 
 def _uncut(clipped: Notes, before: np.ndarray, after: np.ndarray) -> Notes:
@@ -122,6 +126,14 @@ def expand_paths(examples_path: str) -> list[str]:
             raise DataError(f"{part}: no TFRecord file has this name or matches it.{hint}")
         paths.update(dict.fromkeys(found))
     return list(paths)
+
+
+def check_labelled(paths: Iterable[str]) -> None:
+    """`DataError` if a file holds recordings whose notes nobody knows, as its first readable record tells."""
+    for path in paths:
+        first = next(read([path], on_error="skip"), None)
+        if first is not None and not first.is_labelled:
+            raise DataError(f"{path}: recordings without notes, from which MELODIC learns with --teacher_id, and nothing else.")
 
 
 @contextlib.contextmanager

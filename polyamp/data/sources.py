@@ -1,5 +1,6 @@
 """Data sets as they are distributed: which recordings a folder has, in which split, and where their notes are."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,13 +39,16 @@ def find(dataset: str, input_dir: str | Path) -> list[Recording]:
 def load(recording: Recording, use_drums: bool = False) -> tuple[np.ndarray, Notes]:
     """Audio, float32 [samples] at 16 kHz, and the notes that begin before its end, with those of drums if asked for.
 
-    A note that goes on after the end of the audio, as in a clip from a longer recording, keeps its offset.
+    There are none where nobody knows them. A note that goes on after the end of the audio, as in a clip from a longer
+    recording, keeps its offset.
 
     Raises:
         AudioError: The audio cannot be read.
         DataError: The notes cannot be read.
     """
     audio = reading.read(recording.audio)
+    if recording.labels is None:
+        return audio, Notes.of([], [], [], [])
     return audio, notes.crop(read_labels(recording.labels, use_drums), 0.0, len(audio) / constants.SAMPLE_RATE, clip=False)
 
 
@@ -62,7 +66,7 @@ def examples(
         name = f"{recording.id}@room{number}"
         in_room = rooms.record(audio, np.random.default_rng(list(name.encode())))
         found += segments.examples(name, in_room, labels, min_length, max_length)
-    return found
+    return [dataclasses.replace(one, is_labelled=recording.labels is not None) for one in found]
 
 
 def read_labels(path: Path, use_drums: bool = False) -> Notes:
@@ -139,16 +143,16 @@ def _is_maps_test(audio: Path, folder: Path) -> bool:
 
 def _find_folder(folder: Path) -> list[Recording]:
     """Any audio with notes of the same name; folders named train, validation or test say the split, "train" is the default."""
+    return [dataclasses.replace(found, labels=_labels_of(found.audio, folder)) for found in _find_audio(folder)]
+
+
+def _find_audio(folder: Path) -> list[Recording]:
+    """Any audio, without notes."""
     files = audio_files(folder)
     if not files:
         raise DataError(f"{folder}: no audio files in it.")
     return [
-        Recording(
-            audio.relative_to(folder).with_suffix("").as_posix(),
-            split_of_folder(audio, folder) or "train",
-            audio,
-            _labels_of(audio, folder),
-        )
+        Recording(audio.relative_to(folder).with_suffix("").as_posix(), split_of_folder(audio, folder) or "train", audio, None)
         for audio in files
     ]
 
@@ -157,5 +161,6 @@ DATASETS: dict[str, Callable[[Path], list[Recording]]] = {
     "maps": _find_maps,
     "maestro": maestro.find,
     "folder": _find_folder,
+    "audio": _find_audio,
     "slakh": slakh.find,
 }

@@ -1,5 +1,7 @@
 """The spectrogram cache: complete or absent, crops and labels that line up, batches that a step alone decides."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,27 @@ def test_another_process_may_be_faster(tmp_path):
 
     assert len(cache.build(tmp_path / "c", examples(), front_end).spectrum) == 30
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_what_nobody_knows_is_no_number_also_in_a_mix(tmp_path):
+    unknown = dataclasses.replace(example("unknown", 100, 60), notes=Notes.empty(), is_labelled=False)
+    spectra = cache.build(tmp_path / "c", [example("known", 100, 60), unknown], front_end)
+    _, labels, weights = cache.batch(spectra, settings(batch_size=32), 1, 1)
+    is_unknown = np.isnan(labels["onset"]).all(axis=(1, 2))
+    assert 8 < is_unknown.sum() < 24
+    for name, label in labels.items():
+        assert np.isnan(label[is_unknown]).all() and np.isfinite(label[~is_unknown]).all(), name
+    assert not weights["velocity"][is_unknown].any() and weights["velocity"][~is_unknown].any()
+    assert weights["onset"][is_unknown].all() and weights["frame"][is_unknown].all()
+    _, labels, _ = cache.batch(spectra, settings(batch_size=64, augment_mix_probability=1.0), 1, 1)
+    assert np.isnan(labels["onset"]).all(axis=(1, 2)).mean() == pytest.approx(0.75, abs=0.15)
+
+
+def test_caches_of_earlier_versions_hold_what_is_labelled(tmp_path, two):
+    index = tmp_path / "c" / "index.npz"
+    with np.load(index) as arrays:
+        np.savez(index, **{name: value for name, value in arrays.items() if name != "is_labelled"})
+    assert cache.build(tmp_path / "c", [], front_end).is_labelled.tolist() == [True, True]
 
 
 def test_only_spectrograms_that_are_understood_are_augmented(two):

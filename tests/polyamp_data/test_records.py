@@ -1,5 +1,6 @@
 """The TFRecord schema: round trips, damage, and both ways between this package and Magenta."""
 
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,18 @@ def test_round_trip_in_python_and_in_tensorflow(make_example: MakeExample):
     _assert_same(records.parse(serialized), example)
     _assert_tensors_hold(parsing.parse(serialized), example)
     assert parsing.parse(records.serialize(Example("", np.zeros(9, np.float32), Notes.empty(), (0, 0))))["onset"].shape == (0,)
+
+
+def test_recordings_without_notes_say_so(make_example: MakeExample, tmp_path: Path):
+    known, silent = make_example(1), dataclasses.replace(make_example(2), notes=Notes.empty())
+    unknown = dataclasses.replace(silent, is_labelled=False)
+    assert [records.parse(records.serialize(one)).is_labelled for one in (known, silent, unknown)] == [True, True, False]
+    assert parsing.parse(records.serialize(unknown))["onset"].shape == (0,)
+    for name, one in (("known", known), ("silent", silent), ("unknown", unknown)):
+        records.write(tmp_path / name, [one])
+    records.check_labelled([str(tmp_path / "known"), str(tmp_path / "silent")])
+    with pytest.raises(DataError, match="unknown: recordings without notes, from which MELODIC learns with --teacher_id"):
+        records.check_labelled([str(tmp_path / "known"), str(tmp_path / "unknown")])
 
 
 def test_cut_notes_keep_their_times_but_the_sequence_is_clipped(make_example: MakeExample):

@@ -109,6 +109,17 @@ def test_folder_takes_splits_from_subfolders(tmp_path: Path):
     assert _splits(sources.find("folder", tmp_path)) == expected
 
 
+def test_audio_needs_no_notes(tmp_path: Path):
+    for name in ("train/a", "test/b", "c"):
+        _audio(tmp_path / f"{name}.wav")
+    _tsv(tmp_path / "c.tsv")  # Is not looked at.
+    found = sources.find("audio", tmp_path)
+    assert _splits(found) == {"train/a": "train", "test/b": "test", "c": "train"}
+    for one_recording in found:
+        examples = sources.examples(one_recording, 0.0, 0.0, room_copies=1)
+        assert [(len(one.notes), one.is_labelled) for one in examples] == [(0, False), (0, False)]
+
+
 def test_examples_of_a_recording_are_pure(tmp_path: Path):
     _audio(tmp_path / "a.wav", seconds=7.0)
     _tsv(tmp_path / "a.tsv")
