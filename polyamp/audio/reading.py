@@ -26,6 +26,7 @@ from polyamp.errors import AudioError
 _CHUNK_VALUES = 2**18  # Samples times channels that are decoded at a time.
 _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged and resampling would exhaust memory.
 _MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
+_MOST_CHANNELS = 64
 _UNKNOWN_FRAMES = 2**62  # libsndfile announces more than this when a header does not say how long the file is.
 
 _UNKNOWN_BYTES = 0x7FFF_0000  # The same of WAV and AIFF.
@@ -102,6 +103,30 @@ class Repeated:
             yield block
         if size <= self._most:
             self._kept = kept
+
+
+def convert(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples of any rate, type and number of channels as those of `read`.
+
+    Args:
+        samples: `[samples]` or `[samples, channels]`; float, nominally in [-1, 1], or integers of their type's full range.
+        rate: Hz.
+
+    Returns:
+        As `read`.
+
+    Raises:
+        AudioError: There are none, or not in that shape, or they are no sound.
+    """
+    given = np.asarray(samples)
+    if given.ndim not in (1, 2) or given.ndim == 2 and not 0 < given.shape[1] <= _MOST_CHANNELS:
+        raise AudioError(f"samples of the shape {given.shape}; give [samples] or [samples, channels].")
+    if given.dtype.kind == "i":
+        given = given / -float(np.iinfo(given.dtype).min)
+    elif given.dtype.kind != "f":
+        raise AudioError(f"samples of the type {given.dtype}; give float or signed integers.")
+    chunks = iter([given.astype(np.float32).reshape(len(given), given.shape[1] if given.ndim == 2 else 1)])
+    return np.concatenate(list(_to_mono_16k(chunks, rate, "samples")))
 
 
 def decode_wav(data: bytes, name: str = "audio data") -> np.ndarray:

@@ -1,0 +1,71 @@
+"""polyamp.transcriber: the notes of predict, of files and of samples."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from polyamp import notes, predict
+from polyamp.errors import AudioError, CheckpointError, HParamsError, PolyampError
+from polyamp.transcriber import Transcriber
+
+RECORDING = Path(__file__).parent / "data" / "handel_air.ogg"
+
+
+@pytest.fixture(scope="module")
+def melodic():
+    return Transcriber.load()
+
+
+@pytest.mark.parametrize("model_type", ["MELODIC", "FULL", "AUTOREGRESSIVE"])
+def test_the_notes_of_a_file_are_those_of_predict(model_type, tmp_path):
+    found = Transcriber.load(model_type).transcribe(RECORDING)
+    (done,) = predict.predict(model_type, str(RECORDING), output_dir=str(tmp_path)).written
+    written = notes.read_midi(done.output)
+    assert len(found) == len(written) > 40
+    order, of_file = (np.lexsort((one.pitch, np.round(one.onset, 2))) for one in (found, written))
+    np.testing.assert_array_equal(found.program[order], written.program[of_file])
+    np.testing.assert_allclose(np.sort(found.onset), np.sort(written.onset), atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int16", "int32"])
+def test_samples_are_heard_as_the_same_samples_of_a_file(melodic, tmp_path, dtype):
+    samples, rate = soundfile.read(RECORDING)
+    stereo = samples * [1.0, 0.5]
+    if dtype != "float64":
+        stereo = np.rint(stereo * 30_000).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", stereo, rate, subtype="PCM_16" if dtype != "float64" else "DOUBLE")
+    given = stereo.astype(np.int32) * 65_536 if dtype == "int32" else stereo
+    assert melodic.transcribe(given, rate) == melodic.transcribe(tmp_path / "a.wav")
+
+
+def test_settings_may_differ(melodic):
+    more = Transcriber.load(predict_onset_threshold=0.1).transcribe(RECORDING)
+    assert len(more) > len(melodic.transcribe(RECORDING))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((2, 16_000)), "give .samples. or .samples, channels."),
+        (np.zeros((2, 2, 2)), "give .samples. or .samples, channels."),
+        (np.zeros((16_000, 0)), "give .samples. or .samples, channels."),
+        (np.zeros(0), "no samples"),
+        (np.full(16_000, np.nan), "NaN"),
+        (np.zeros(16_000, np.uint8), "type uint8"),
+        (np.zeros(16_000, complex), "type complex128"),
+    ],
+)
+def test_what_is_no_sound_is_an_error(melodic, samples, message):
+    with pytest.raises(AudioError, match=message):
+        melodic.transcribe(samples, 16_000)
+
+
+def test_what_finds_no_notes_is_an_error(tmp_path):
+    with pytest.raises(PolyampError, match="finds no notes; load MELODIC"):
+        Transcriber.load("TIMBRE")
+    with pytest.raises(CheckpointError):
+        Transcriber.load(model_dir=str(tmp_path))
+    with pytest.raises(HParamsError):
+        Transcriber.load(predict_onset=0.1)
