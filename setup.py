@@ -24,7 +24,7 @@ setup(
     packages=[*find_packages(include=["polyamp", "polyamp.*"]), "polyamp.configs"],
     package_dir={"polyamp.configs": "configs"},
     package_data={
-        "polyamp": ["checkpoints/**/*", "checkpoints/*"],
+        "polyamp": ["py.typed", "checkpoints/**/*", "checkpoints/*"],
         "polyamp.configs": ["*.json"],
         "polyamp.data.tfds": ["*/README.md", "*/*.bib", "*/TAGS.txt"],
     },
