@@ -243,7 +243,7 @@ def _complain(message: object) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, `sys.argv` by default, and returns the exit status."""
     argv = sys.argv if argv is None else argv
-    startup.speak()
+    startup.open_streams()
     if any(argument in startup.HELP_FLAGS for argument in argv[1:]):
         startup.say(_help())
         return 0

@@ -14,14 +14,14 @@ from polyamp.errors import PolyampError
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary name in the folder of `path` to write to, and renames it to `path` when the block is left.
 
-    An exception in the block leaves an existing file as it was. The temporary name keeps the extension, by which some libraries
-    choose the format.
+    An exception in the block leaves an existing file as it was. The temporary name keeps the extension alone, by which some
+    libraries choose the format: with more it might be too long.
 
     Raises:
         PolyampError: The file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{unique()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{unique()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -33,7 +33,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def unique() -> str:
-    """Part of a name that no other process has, not on other machines that see the same folder either."""
+    """Twelve random hexadecimal digits: part of a name that no process has, here or on other machines that share the folder."""
     return uuid.uuid4().hex[:12]
 
 
@@ -44,9 +44,9 @@ def check_replaceable(path: str | os.PathLike) -> None:
         PolyampError: It is a folder, or lies in one that is not there or cannot be written to.
     """
     path = Path(path)
-    if path.is_dir():
-        raise PolyampError(f"{path}: cannot be written (it is a folder); name a file in it.")
     try:
+        if path.is_dir():
+            raise PolyampError(f"{path}: cannot be written (it is a folder); name a file in it.")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:

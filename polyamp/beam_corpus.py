@@ -24,7 +24,7 @@ from polyamp.checkpoint import Loaded
 from polyamp.corpus import Job, Weights
 from polyamp.data import beam_preparation
 from polyamp.errors import PolyampError
-from polyamp.hparams import FullHParams, MelodicHParams
+from polyamp.hparams import ALIASES, FullHParams, MelodicHParams
 
 # A window of a recording: (where its notes go, number of the window, frames that are new in it). Bytes, as Beam's strings are
 # UTF-8 and names of files need not be.
@@ -207,8 +207,12 @@ def _numbered(answer: tuple[Key, dict[str, np.ndarray]], margin: int) -> tuple[b
 
 
 def described(weights: Weights, loaded: Loaded) -> dict[str, Any]:
-    """A model as the files of a corpus name it."""
-    return {"type": weights.model_type, "checkpoint": f"{loaded.path.parent.name}/{loaded.path.name}", "step": loaded.step}
+    """A model, and how its answers are decoded, as the files of a corpus name them."""
+    checkpoint = f"{loaded.path.parent.name}/{loaded.path.name}"
+    model: dict[str, Any] = {"type": weights.model_type, "checkpoint": checkpoint, "step": loaded.step}
+    if weights.overrides:
+        model["hparams"] = {ALIASES.get(name, name): value for name, value in sorted(weights.overrides.items())}
+    return model
 
 
 def transcribe(jobs: Sequence[Job], weights: Weights, options: Sequence[str], batch_size: int = 8) -> dict[str, int]:

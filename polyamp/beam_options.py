@@ -22,7 +22,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     Raises:
         PolyampError: Something is neither the script's nor Beam's.
     """
-    if "runner" not in map(_name, argv):
+    if "runner" not in (_name(word) for word in argv if word.startswith("-")):
         return startup.parse_flags(argv)
     program, *others = startup.parse_flags(argv, known_only=True)
     options = [word for word in others if word.startswith("--")]

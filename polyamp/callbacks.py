@@ -118,6 +118,8 @@ class Saver(keras.callbacks.Callback):
             return
         if self._progress.step % _LOG_EVERY:
             self._log(logs or {})
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in sorted((logs or {}).items()))
+        logging.info("Step %d: %s.", self._progress.step, figures)
         # The last step may have spoiled them, whose loss was still a number.
         if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self._whole_model.weights):
             raise PolyampError(_not_finite("The weights are not", self._progress.step))

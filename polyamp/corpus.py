@@ -118,7 +118,12 @@ def unfinished(jobs: Sequence[Job]) -> list[Job]:
 
 
 def check_same_model(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
-    """`DataError` if notes that are there, of the first recording that has any, are those of another model."""
+    """`DataError` if the notes of the first recording that has any are those of another model, or were decoded otherwise.
+
+    Args:
+        jobs: All recordings.
+        model: As in the files: see `beam_corpus.described`.
+    """
     for job in jobs:
         found = places.read(job.listing)
         if found is None:
@@ -130,7 +135,8 @@ def check_same_model(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
             raise DataError(f"{job.listing}: is not a file of this program; give another --output_dir.") from error
         if there != dict(model):
             wanted = f"{model['type']}/{model['checkpoint']}"
-            raise DataError(f"{job.listing}: its notes are those of {name}, not of {wanted}; give another --output_dir.")
+            what = f"those of {name}, not of {wanted}" if name != wanted else f"of {name} with other --hparams"
+            raise DataError(f"{job.listing}: its notes are {what}; give another --output_dir.")
         return
 
 

@@ -1,5 +1,6 @@
 """Runs a streaming transcriber on sound as it comes: from a microphone, a pipe, or a file played at its own speed."""
 
+import collections
 import dataclasses
 import queue
 import time
@@ -40,7 +41,7 @@ def from_pcm(
         channels: Interleaved; averaged.
 
     Raises:
-        AudioError: The data ends within a sample, or holds a float that is not finite.
+        AudioError: The data ends within a sample, or holds a float that is not finite or far beyond full scale.
     """
     sample_type, full_scale = _SAMPLE_TYPES[pcm_format]
     resampler = soxr.ResampleStream(rate, constants.SAMPLE_RATE, 1, "float32") if rate != constants.SAMPLE_RATE else None
@@ -54,8 +55,8 @@ def from_pcm(
         values = np.frombuffer(data[:whole], sample_type).reshape(-1, channels)
         with np.errstate(over="ignore", invalid="ignore"):  # Of what is no sound; found out below.
             samples = values.mean(axis=1, dtype=np.float32) / np.float32(full_scale)
-        if not np.isfinite(samples).all():
-            raise AudioError(f"the PCM data holds samples that are no numbers; is it really {pcm_format}?")
+        if not np.all(np.abs(samples) <= reading.MAX_AMPLITUDE):  # Not so for NaN either.
+            raise AudioError(f"the PCM data holds samples that are no sound; is it really {pcm_format}?")
         yield resampler.resample_chunk(samples) if resampler else samples
     if rest:
         raise AudioError(f"the PCM data ends within a sample; is it really {pcm_format} with {channels} channel(s)?")
@@ -90,7 +91,11 @@ def from_microphone(device: str | None = None) -> Iterator[np.ndarray]:
         )
         with stream:
             while True:
-                yield heard.get()
+                try:
+                    yield heard.get(timeout=1.0)
+                except queue.Empty:
+                    if not stream.active:
+                        raise PolyampError("the microphone gives no more sound; is it still there?") from None
     except (sounddevice.PortAudioError, ValueError) as error:
         raise PolyampError(f"the microphone cannot be opened: {error}.") from error
 
@@ -169,10 +174,14 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
     timing = Timing(hop_ms=1000.0 * hop / constants.SAMPLE_RATE)
     behind = warned = 0.0
 
+    pending: collections.deque[NoteEvent] = collections.deque()  # Still to be told, also where telling is interrupted.
+
     def tell(events: list[NoteEvent]) -> None:
         timing.events += len(events)
-        for event in events:
-            report(event)
+        pending.extend(events)
+        while pending:
+            report(pending[0])
+            pending.popleft()
 
     try:
         for block in blocks:

@@ -27,6 +27,7 @@ def _field(default: Any, low: float | None, high: float | None, choices: Sequenc
 
 
 def probability(default: float) -> Any:
+    """A `field` in [0, 1]."""
     return field(default, 0.0, 1.0)
 
 

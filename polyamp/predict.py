@@ -167,7 +167,7 @@ def predict(
 ) -> Summary:
     """Transcribes files to MIDI, loading the model once. A file that fails does not keep the others from being done.
 
-    Of recordings that would be written to one file, the first is.
+    Of recordings that would be written to one file, the first that can be transcribed is.
 
     A Timbre model says instead, in a JSON file, which families play the notes that the Melodic model in the package finds.
 
@@ -195,7 +195,11 @@ def predict(
     loaded = load(model_type, model_dir, load_id, model_id, load_full, overrides or {})
     melodic = load("MELODIC") if model_type == "TIMBRE" else None
     written = []
+    source_of: dict[Path, Path] = {}
     for number, (audio, output) in enumerate(jobs, start=1):
+        if output in source_of:
+            failures.append(f"{audio}: would be written to {output}, as {source_of[output]} is; give another --output_dir.")
+            continue
         try:
             with tqdm(desc=f"{number}/{len(jobs)} {audio.name}", unit=" s", disable=None, leave=False) as progress:
                 blocks = functools.partial(_counted, reading.Repeated(audio), progress)
@@ -208,6 +212,7 @@ def predict(
         except PolyampError as error:
             failures.append(str(error))
             continue
+        source_of[output] = audio
         if report is not None:
             report(written[-1])
     return Summary(tuple(written), tuple(failures))
@@ -264,7 +269,7 @@ def _plan(
         raise PolyampError(f"{suffix!r} cannot end a file name; to write elsewhere, give an output directory.")
     if output_dir is not None:
         _check_writable(Path(output_dir))
-    jobs: dict[Path, Path] = {}
+    jobs = []
     for audio in paths:
         output = (Path(output_dir) if output_dir is not None else audio.parent) / f"{audio.stem}{suffix}{extension}"
         try:
@@ -276,11 +281,8 @@ def _plan(
         except PolyampError as error:
             failures.append(str(error))
             continue
-        if output in jobs:
-            failures.append(f"{audio}: would be written to {output}, as {jobs[output]} is; give it another --output_dir.")
-            continue
-        jobs[output] = audio
-    return [(audio, output) for output, audio in jobs.items()]
+        jobs.append((audio, output))
+    return jobs
 
 
 def _check_writable(folder: Path) -> None:

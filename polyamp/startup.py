@@ -40,8 +40,8 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS, kno
     if not known_only:
         refuse(stray)
     for name, value in values.flag_values_dict().items():
-        if isinstance(value, float) and math.isnan(value):  # absl lets it through its bounds.
-            raise PolyampError(f"flag --{name}=nan: not a number; --help lists all flags.")
+        if isinstance(value, float) and not math.isfinite(value):  # absl lets NaN through its bounds.
+            raise PolyampError(f"flag --{name}={value}: not a finite number; --help lists all flags.")
     return [program, *stray]
 
 
@@ -59,13 +59,13 @@ def refuse(stray: Sequence[str]) -> None:
 def run(main: Callable[[Sequence[str]], int], parse: Callable[[Sequence[str]], list[str]] = parse_flags) -> NoReturn:
     """Runs a script with the flags of its command line and ends the process with the status that its `main` returns.
 
-    Mistakes on the command line are one line on stderr and status 1, and `--help` is no mistake.
+    Mistakes on the command line are one line on stderr and status 1; `--help` prints the flags on stdout, and status 0.
 
     Args:
         main: Takes what `parse` returns.
         parse: Parses the flags and gives back the program's name and what else there is; a `PolyampError` is a mistake.
     """
-    speak()
+    open_streams()
 
     def parsed(argv: Sequence[str]) -> list[str]:
         if any(argument in HELP_FLAGS for argument in argv[1:]):
@@ -77,20 +77,23 @@ def run(main: Callable[[Sequence[str]], int], parse: Callable[[Sequence[str]], l
             sys.exit(f"error: {error}")
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # Of what a script says TensorFlow's own is no part.
-    app.run(main, flags_parser=parsed)
+    try:
+        app.run(main, flags_parser=parsed)
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted.")
     raise AssertionError("absl ends the process")
 
 
-def run_script(argv: Sequence[str], run: Callable[[], None]) -> int:
+def run_script(argv: Sequence[str], work: Callable[[], None]) -> int:
     """Does the work of a script all of whose settings are flags, and returns its exit status.
 
     Args:
         argv: What the flags left over; only the program's name may be.
-        run: Does the work. A `PolyampError` from it becomes one line on stderr and status 1.
+        work: Does it. A `PolyampError` from it becomes one line on stderr and status 1, Ctrl-C another and 130.
     """
     try:
         refuse(argv[1:])
-        run()
+        work()
     except PolyampError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -100,14 +103,27 @@ def run_script(argv: Sequence[str], run: Callable[[], None]) -> int:
     return 0
 
 
-def speak() -> None:
-    """Lets standard output take every file name, also those that its encoding has no characters for."""
+def open_streams() -> None:
+    """Standard streams that can be written to: what is closed goes nowhere, and stdout takes every file name.
+
+    Also names that its encoding has no characters for.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # The lowest that is free; libraries in C write to 1 and 2.
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(line: str) -> bool:
-    """Prints a line at once; False where nobody reads on, as of `| head`: this line and those after it go nowhere."""
+    """Prints a line at once.
+
+    Returns:
+        False if nobody reads on, as of `| head`. That line and those after it go nowhere, of which those after it give True.
+    """
     try:
         print(line, flush=True)
     except BrokenPipeError:

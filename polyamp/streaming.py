@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from polyamp import checkpoint, constants, state_stream
+from polyamp.audio import reading
 from polyamp.errors import DataError
 from polyamp.notes import Notes, arrays, states
 from polyamp.notes.dynamics import RunningVelocities
 from polyamp.state_stream import StateFrame, StateNetwork, StateStream
-
-_SHORTEST = 1e-3  # Seconds; as `states.to_notes` has it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +53,7 @@ class StreamingTranscriber:
         self._hparams = network.hparams
         self._stream = StateStream(network)
         self._begun = np.full(constants.NUM_PITCHES, np.nan)  # When the notes that sound began, seconds.
+        self._ended = np.full(constants.NUM_PITCHES, -np.inf)  # When the last note of each pitch ended, seconds.
         self._velocities = RunningVelocities(network.hparams.velocity_smoothing)
         self._is_finished = False
 
@@ -79,13 +79,13 @@ class StreamingTranscriber:
             samples: float, in [-1, 1], `[samples]`; any number of them.
 
         Raises:
-            DataError: The samples are not a flat array of finite numbers, or the stream has been finished.
+            DataError: The samples are not a flat array, not finite or far beyond full scale, or the stream has been finished.
         """
         block = np.asarray(samples, np.float32)
         if self._is_finished:
             raise DataError("the stream has been finished; start a new transcriber for another one.")
-        if block.ndim != 1 or not np.isfinite(block).all():
-            raise DataError(f"a block of a stream must be a flat array of finite samples; got one of shape {block.shape}.")
+        if block.ndim != 1 or not np.all(np.abs(block) <= reading.MAX_AMPLITUDE):  # Not so for NaN either.
+            raise DataError(f"a block of a stream must be a flat array of samples in [-1, 1]; got one of shape {block.shape}.")
         return self._events(self._stream.push(block))
 
     def finish(self) -> list[NoteEvent]:
@@ -104,7 +104,7 @@ class StreamingTranscriber:
             position = frame.number + frame.timing.astype(np.float64)
             events += self._ends(~np.isnan(self._begun) & (frame.state != states.SUSTAIN), position)
             begins = np.flatnonzero(frame.state >= states.ONSET)
-            self._begun[begins] = self._seconds(position[begins])
+            self._begun[begins] = np.maximum(self._seconds(position[begins]), self._ended[begins])
             heard = self._velocities.next(frame.number / self._hparams.frames_per_second, begins, frame.velocity[begins])
             velocities = arrays.to_midi_velocity(heard)
             for column, value in zip(begins.tolist(), velocities.tolist(), strict=True):
@@ -117,8 +117,8 @@ class StreamingTranscriber:
         columns = np.flatnonzero(ended)
         if not len(columns):
             return []
-        times = np.maximum(self._seconds(position[columns]), self._begun[columns] + _SHORTEST)
-        self._begun[columns] = np.nan
+        times = np.maximum(self._seconds(position[columns]), self._begun[columns] + states.SHORTEST)
+        self._begun[columns], self._ended[columns] = np.nan, times
         pitches = (columns + constants.MIN_MIDI_PITCH).tolist()
         return [NoteEvent(max(time, 0.0), pitch, 0) for time, pitch in zip(times.tolist(), pitches, strict=True)]
 

@@ -333,7 +333,7 @@ def train(
                 initial_epoch=progress.step // interval,
                 shuffle=False,  # The batches come shuffled.
                 callbacks=[callbacks.StepCounter(progress, num_steps, devices), saver],
-                verbose=1 if sys.stdout.isatty() else 2,  # A progress bar on a terminal, a line per interval in a log.
+                verbose=1 if sys.stdout.isatty() else 0,  # A progress bar on a terminal; elsewhere the saver's lines are it.
             )
         # Waits for the chief's last checkpoint.
         devices.leave(checkpoint.step_path(directory, progress.step).is_file)

@@ -1,7 +1,7 @@
 """From audio to notes with any of the models, in pieces of constant size: the one path that predict and evaluate share."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -99,6 +99,19 @@ def notes_of_states(rolls: Mapping[str, np.ndarray], hparams: AutoregressiveHPar
     return states.to_notes(state, velocity, rate, hparams.onset_bias_ms, rolls["timing"])
 
 
+_Item = TypeVar("_Item")
+
+
+def _with_last(items: Iterable[_Item]) -> Iterator[tuple[_Item, bool]]:
+    """Each item, and whether it is the last."""
+    rest = iter(items)
+    item = next(rest, None)
+    while item is not None:
+        following = next(rest, None)
+        yield item, following is None
+        item = following
+
+
 def acoustic_features(model: Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> Iterator[np.ndarray]:
     """What an Autoregressive model's recurrence hears, window after window: `[1, time, ...]` each.
 
@@ -130,10 +143,10 @@ def predict_families(model: Model, blocks: Iterable[np.ndarray], of: Notes, hpar
     on_piano = (of.pitch >= constants.MIN_MIDI_PITCH) & (of.pitch <= constants.MAX_MIDI_PITCH)
     probabilities = np.zeros((len(of), constants.NUM_FAMILIES), np.float32)
     first = 0
-    for window, kept in windows(blocks, core, margin, hop):
+    for (window, kept), is_last in _with_last(windows(blocks, core, margin, hop)):
         begin, end = (first - margin) / rate, (first - margin) / rate + len(window) / constants.SAMPLE_RATE
         heard = np.flatnonzero(on_piano & (of.onset < end) & (of.offset > begin))
-        last = np.inf if kept < core else (first + kept) / rate
+        last = np.inf if is_last else (first + kept) / rate
         mine = (of.onset[heard] >= first / rate) & (of.onset[heard] < last)
         if mine.any():
             rows = note_list(of[heard], -(-len(heard) // _LIST_STEP) * _LIST_STEP)

@@ -2,7 +2,7 @@
 
 import os
 
-import numpy as np
+from numpy.typing import ArrayLike
 
 from polyamp import constants, predict, transcribe
 from polyamp.audio import reading
@@ -49,18 +49,18 @@ class Transcriber:
         """
         return cls(predict.load(model_type, model_dir, load_id, None, None, overrides))
 
-    def transcribe(self, audio: str | os.PathLike[str] | np.ndarray, rate: int = constants.SAMPLE_RATE) -> Notes:
+    def transcribe(self, audio: str | os.PathLike[str] | ArrayLike, rate: int = constants.SAMPLE_RATE) -> Notes:
         """The notes of a recording.
 
         Args:
             audio: A file, which is read piece by piece, however long it is; or samples, `[samples]` or `[samples, channels]`,
-                float in [-1, 1] or integers of their type's full range.
+                float in [-1, 1] or signed integers of their type's full range.
             rate: Of samples, Hz; a file knows its own.
 
         Raises:
             AudioError: The file cannot be read, or the samples are no sound.
         """
-        if isinstance(audio, np.ndarray):
-            samples = reading.convert(audio, rate)
-            return transcribe.transcribe(self._loaded.model, lambda: [samples], self._loaded.hparams)
-        return transcribe.transcribe(self._loaded.model, reading.Repeated(audio), self._loaded.hparams)
+        if isinstance(audio, str | os.PathLike):
+            return transcribe.transcribe(self._loaded.model, reading.Repeated(audio), self._loaded.hparams)
+        samples = reading.convert(audio, rate)
+        return transcribe.transcribe(self._loaded.model, lambda: [samples], self._loaded.hparams)

@@ -27,7 +27,6 @@ from polyamp import beam_options, startup  # noqa: E402
 if TYPE_CHECKING:
     from polyamp.data.preparation import Shard, SplitSum
 
-_ROOT = Path(__file__).resolve().parent.parent
 
 _DATASET = flags.DEFINE_enum(
     "dataset",

@@ -100,7 +100,7 @@ def _check() -> None:
 
 
 def _write(events: "list[NoteEvent]", output: str) -> None:
-    """Writes the MIDI file. A file that is there is worth more than one without notes."""
+    """Writes the MIDI file, or none if there are no notes: an older one is worth more than that."""
     from polyamp import notes, streaming
 
     if not events:

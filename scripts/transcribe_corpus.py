@@ -20,8 +20,6 @@ from absl import flags
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
 from polyamp import beam_options, startup  # noqa: E402
 
-_ROOT = Path(__file__).resolve().parent.parent
-
 _INPUT = flags.DEFINE_list(
     "input",
     None,

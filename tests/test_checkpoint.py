@@ -179,9 +179,23 @@ def test_thresholds_may_be_overridden_and_structure_may_not(tmp_path, folder):
     write(folder)
     overrides = {"frame_prediction_threshold": 0.2}
     assert checkpoint.load_model("MELODIC", tmp_path, overrides=overrides).hparams.predict_frame_threshold == 0.2
-    checkpoint.load_model("MELODIC", tmp_path, overrides={"conv_dropout": 0.5, "stop_onset_gradient": False})  # No weights.
     with pytest.raises(HParamsError, match=r"channels \(8 there, 4 here\)"):
         checkpoint.load_model("MELODIC", tmp_path, overrides={"channels": 4})
+
+
+def test_weights_of_another_dropout_may_be_taken(tmp_path):
+    small = {"num_filters": [2, 2, 2, 2], "fc_size": 8, **{f"{name}_lstm_units": 4 for name in ("onset", "offset", "combined")}}
+    settings = hparams.resolve("MELODIC", "melodic", small)
+    folder = checkpoint.folder(tmp_path, "MELODIC", "a")
+    folder.mkdir(parents=True)
+    (folder / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
+    model = models.build("MELODIC", settings)
+    checkpoint.save(checkpoint.step_path(folder, 1), model, {"step": 1})
+    changes = {"conv_dropout": 0.0, "fc_dropout": 0.9, "stop_onset_gradient": False}
+    loaded = checkpoint.load_model("MELODIC", tmp_path, overrides=changes)
+    audio = np.random.default_rng(0).normal(0, 0.1, (1, 16_000)).astype(np.float32)
+    for name, roll in model.predict_on_batch(audio).items():
+        np.testing.assert_allclose(loaded.model.predict_on_batch(audio)[name], roll, atol=1e-6)
 
 
 def test_a_failed_save_leaves_the_old_file(folder, monkeypatch):

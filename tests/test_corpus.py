@@ -179,6 +179,8 @@ def test_files_of_another_model_are_an_error(tmp_path: Path):
     corpus.check_same_model(jobs, model)
     with pytest.raises(DataError, match=r"b\.json: its notes are those of MELODIC/x/ckpt-00000001.npz, not of FULL/y"):
         corpus.check_same_model(jobs, {"type": "FULL", "checkpoint": "y/ckpt-1.npz", "step": 1})
+    with pytest.raises(DataError, match=r"b\.json: its notes are of MELODIC/x/ckpt-00000001.npz with other --hparams"):
+        corpus.check_same_model(jobs, model | {"hparams": {"predict_onset_threshold": 0.3}})
     Path(jobs[0].listing).write_text("[]")
     with pytest.raises(DataError, match=r"a\.json: is not a file of this program"):
         corpus.check_same_model(jobs, model)
@@ -193,6 +195,8 @@ def test_names_that_are_no_text(recordings: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert sorted(contents(tmp_path / "out")) == [f"{name}.json", f"{name}.mid"]
     assert json.loads((tmp_path / f"out/{name}.json").read_text())["audio"] == f"{tmp_path}/{name}.wav"
+    decoded = run(*flags, '--hparams={"onset_prediction_threshold":0.9}')
+    assert decoded.returncode == 1 and "with other --hparams" in decoded.stderr.splitlines()[-1]
     other = run(*flags, "--model_type=FULL")
     assert other.returncode == 1 and "its notes are those of MELODIC/melodic_compact" in other.stderr.splitlines()[-1]
 

@@ -243,3 +243,11 @@ def test_names_of_another_model_are_checked_and_then_left_out():
     merged = hparams.merge(MelodicHParams(), {"use_all_instruments": True, "predict_frame_threshold": 0.25})
     assert merged == MelodicHParams(predict_frame_threshold=0.25)
     assert hparams.merge(FullHParams(), {"use_all_instruments": True}).use_all_instruments
+
+
+@pytest.mark.parametrize("kind", hparams.HPARAMS.values())
+def test_a_setting_that_another_type_has_anew_is_as_structural_as_it_was(kind):
+    base = {field.name: field.metadata["structural"] for field in dataclasses.fields(MelodicHParams)}
+    found = {field.name: field.metadata["structural"] for field in dataclasses.fields(kind) if field.name in base}
+    assert found == base
+    assert base["temporal_dilations"] and base["spec_type"] and not base["conv_dropout"] and not base["predict_level_db"]

@@ -1,11 +1,13 @@
 """Live transcription: PCM from a pipe, pacing, timing, and the script as a user runs it."""
 
+import functools
 import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import mido
@@ -56,7 +58,11 @@ def test_pcm_of_another_rate_is_resampled():
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"\0" * 5, "ends within a sample"), (np.array([0.1, np.nan], "<f4").tobytes(), "no numbers")],
+    [
+        (b"\0" * 5, "ends within a sample"),
+        (np.array([0.1, np.nan], "<f4").tobytes(), "no sound"),
+        (np.array([0.1, 1e18], "<f4").tobytes(), "no sound"),
+    ],
 )
 def test_what_is_no_pcm_is_an_error(data, words):
     with pytest.raises(AudioError, match=words):
@@ -95,6 +101,27 @@ def test_an_interruption_ends_the_stream_in_good_order(transcriber, pcm):
     live.run(transcriber(), blocks(), heard.append)
     whole = transcriber()
     assert heard == whole.push(pcm[1][:80_000]) + whole.finish()
+
+
+def _event(time, velocity, pitch):
+    return streaming.NoteEvent(time, pitch, velocity)
+
+
+def test_an_interruption_while_events_are_told_loses_none():
+    on, off = functools.partial(_event, 1.0, 80), functools.partial(_event, 2.0, 0)
+    push, finish = iter([[on(60), on(64), on(67)], [off(60), off(64)]]), [off(67)]
+    fake = types.SimpleNamespace(hop_length=512, push=lambda part: next(push), finish=lambda: finish)
+    heard = []
+
+    def report(event):
+        heard.append(event)
+        if event == off(60) and heard.count(event) == 1:
+            raise KeyboardInterrupt
+
+    live.run(fake, iter([np.zeros(1024, np.float32)]), report)
+    # Whether the one that was interrupted had been told is not known.
+    assert heard == [on(60), on(64), on(67), off(60), off(60), off(64), off(67)]
+    assert streaming.to_notes(heard).pitch.tolist() == [60, 64, 67]
 
 
 def test_what_was_heard_before_an_error_is_reported(transcriber, pcm):
@@ -192,12 +219,13 @@ def test_ctrl_c_writes_what_it_has(pcm, tmp_path, number):
         (["--input=missing.wav"], "missing.wav: no such file"),
         (["--input=-", "--load_id=nothing"], "no checkpoint for --load_id=nothing"),
         (["--input=-", "--output=missing/out.mid"], "cannot be written"),
+        (["--input=-", f"--output={'x' * 300}.mid"], "cannot be written (File name too long)"),
         (["--input=-", "--output=tests"], "cannot be written (it is a folder)"),
-        (["--input=-", "--speed=nan"], "--speed=nan: not a number"),
+        (["--input=-", "--speed=nan"], "--speed=nan: not a finite number"),
         (["--input=-", "--speed=1e-300"], "--speed=1e-300: from 0.01"),
         (["--inptu=-"], "Unknown command line flag 'inptu'. Did you mean: input; --help"),
         (["file.wav"], "not a flag: file.wav"),
-        (["--input=-", "--format=f32le"], "no numbers|ends within a sample"),
+        (["--input=-", "--format=f32le"], "no sound|ends within a sample"),
     ],
 )
 def test_mistakes_are_one_line(arguments, words, tmp_path):

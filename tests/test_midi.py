@@ -97,6 +97,14 @@ def test_failing_to_write_leaves_nothing_behind_and_the_old_file_alone(tmp_path,
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("x" * 251 + ".mid")
+    notes.write_midi(Notes.empty(), path)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(PolyampError, match="cannot be written .File name too long."):
+        notes.write_midi(Notes.empty(), tmp_path / ("x" * 252 + ".mid"))
+
+
 def test_unwritable_places_are_one_line(tmp_path):
     (tmp_path / "folder.mid").mkdir()
     for path in (tmp_path / "missing" / "a.mid", tmp_path / "folder.mid"):

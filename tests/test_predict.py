@@ -238,6 +238,9 @@ def test_of_two_recordings_for_one_midi_file_the_first_is_written_and_others_are
     assert [done.audio.name for done in summary.written] == ["a.flac", "b.wav"]
     (failure,) = summary.failures
     assert re.search(r"a\.wav: would be written to .*a-polyamp\.mid, as .*a\.flac is", failure)
+    (tmp_path / "a.flac").write_bytes(b"no audio")
+    summary = predict.predict("MELODIC", f"{tmp_path}/*.*a*")
+    assert [done.audio.name for done in summary.written] == ["a.wav", "b.wav"] and "a.flac" in summary.failures[0]
 
 
 @pytest.mark.parametrize("suffix", ["/x", "/../x"])

@@ -130,7 +130,7 @@ def test_importing_the_runner_imports_nothing_heavy():
         (["--iterations=0"], "num_steps=0: 0 is not a positive integer"),
         (["--num_steps=many"], "num_steps=many"),
         (["--qpm=0"], r"qpm=0: .*\[4, 4000\]"),
-        (["--qpm=nan"], "qpm=nan: not a number"),
+        (["--qpm=nan"], "qpm=nan: not a finite number"),
         (["--load_full=perhaps"], "load_full=perhaps"),
         (["--mode"], "Missing value for flag --mode"),
         (["--load_full", "True", "--mode=eval"], "not a flag: True. Write flags as --name=value"),

@@ -50,7 +50,12 @@ def test_help_of_scripts_is_no_mistake_and_mistakes_are_one_line(script):
             ["--dataset=maps", "--input_dir=a", "--output_dir=b", "--runner=X", "--num_shard=2"],
             "Did you mean: num_shards; --help",
         ),
-        (["--dataset=maps", "--input_dir=a", "--output_dir=b", "--min_length=nan"], "flag --min_length=nan: not a number;"),
+        (["--dataset=maps", "--input_dir=a", "--output_dir=b", "--max_length=inf"], "flag --max_length=inf: not a finite"),
+        (["--dataset=maps", "--input_dir", "runner", "--output_dir=b", "stray"], "not a flag: stray."),
+        (
+            ["--dataset=maps", "--input_dir=a", "--output_dir=b", "--min_length=nan"],
+            "flag --min_length=nan: not a finite number;",
+        ),
     ],
 )
 def test_mistakes_where_beam_has_options_too(arguments, message):
@@ -87,6 +92,19 @@ def test_a_reader_that_stops_does_not_keep_recordings_from_being_done(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and not errors, errors.decode()
     assert all((tmp_path / f"{name}-polyamp.mid").exists() for name in "ab")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams of another kind")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_cost_no_notes(tmp_path, closed):
+    shutil.copy(ROOT / "tests/data/handel_air.ogg", tmp_path / "a.ogg")
+    command = f"{sys.executable} {ROOT / 'polyamp_runner.py'} --mode=predict --audio_filename={tmp_path}/a.ogg"
+    result = subprocess.run(f"{command} {closed}", shell=True, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and not result.stderr
+    assert (tmp_path / "a-polyamp.mid").stat().st_size > 500
+    live = f"{sys.executable} {ROOT / 'scripts/live.py'} --input={tmp_path}/a.ogg --speed=0 --output={tmp_path}/live.mid"
+    assert subprocess.run(f"{live} {closed}", shell=True, capture_output=True, timeout=60).returncode == 0
+    assert (tmp_path / "live.mid").stat().st_size > 300
 
 
 def test_leaving_waits_for_no_thread_and_loses_no_output():

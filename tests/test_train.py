@@ -325,6 +325,23 @@ def test_kill_9_and_a_second_start_with_the_same_id_resumes(data, tmp_path):
         checkpoint.read(path)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of another kind")
+def test_a_reader_that_stops_does_not_end_a_training(data, tmp_path):
+    flags = [f"--examples_path={data}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}", "--model_id=a"]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "polyamp_runner.py"), "--config=tiny", *flags, "--num_steps=4", "--checkpoint_interval=2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("model id: ")
+    process.stdout.close()
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "Step 2: frame_loss " in errors and "Step 4: frame_loss " in errors and "Traceback" not in errors
+    assert checkpoint.numbered(checkpoint.folder(tmp_path, "MELODIC", "a"))[-1].name == "ckpt-00000004.npz"
+
+
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_the_tiny_preset_trains_on_the_jax_backend(data, tmp_path):
     flags = [f"--examples_path={data}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}"]

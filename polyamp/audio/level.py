@@ -8,8 +8,8 @@ from polyamp.audio.reading import Blocks
 
 _STEP = 800  # Samples whose power counts as one: 50 ms.
 _LOUD = 0.9  # Quantile of the powers of what is played.
-_LOUDEST = 20  # So many stretches, a second, have to be loud for it to be music and not a bang.
-_RANGE = 40.0  # Decibels below these is a rest, which does not count, however long it is and whatever its noise.
+_LOUDEST = 100  # How many stretches, five seconds in all, have to be as loud to be what is played, and not a bang or applause.
+_RANGE = 40.0  # Decibels: what is this far below them is a rest, which does not count, however long and whatever its noise.
 _MOST = 24.0  # Decibels by which a recording is amplified at most: silence with its noise stays silence.
 
 
@@ -21,8 +21,8 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
 
     Returns:
         The ninth decile of the power of its stretches of 50 ms that are no rests, in decibels, 0 for a full-scale square wave;
-        -inf for silence. Rests are 40 dB below the loudest second, or the loudest tenth of what is shorter than ten seconds.
-        What the last, incomplete stretch holds counts only if there is no other.
+        -inf for silence. Rests are 40 dB below the loudest five seconds, or the loudest tenth of what is shorter than fifty
+        seconds. What the last, incomplete stretch holds counts only if there is no other.
     """
     powers: list[np.ndarray] = []
     rest = np.zeros(0, np.float32)
@@ -49,7 +49,7 @@ def brought_to(blocks: Blocks, target: float) -> Blocks:
         target: The level that `measure` shall find, in decibels; 0: the recording stays as it is.
 
     Returns:
-        Gives the audio at that level, or amplified by 24 dB where it is further below.
+        Gives the audio at that level, or amplified by 24 dB where it is further below; it may be attenuated by any number.
     """
     if not target:
         return blocks

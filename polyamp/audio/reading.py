@@ -19,18 +19,21 @@ from typing import IO
 import numpy as np
 import soundfile
 import soxr
+from numpy.typing import ArrayLike
 
 from polyamp import constants
 from polyamp.errors import AudioError
 
 _CHUNK_VALUES = 2**18  # Samples times channels that are decoded at a time.
 _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged and resampling would exhaust memory.
-_MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
+MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
 _MOST_CHANNELS = 64
 _UNKNOWN_FRAMES = 2**62  # libsndfile announces more than this when a header does not say how long the file is.
 
-_UNKNOWN_BYTES = 0x7FFF_0000  # The same of WAV and AIFF.
-_SLACK_BYTES = 4096  # Fewer than its header says may be in a file that is whole.
+# WAV (little-endian and big-endian) and AIFF by their first bytes: byte order, and which chunk holds the sound.
+_SOUND_CHUNKS = {b"RIFF": ("<", b"data"), b"RIFX": (">", b"data"), b"FORM": (">", b"SSND")}
+_UNKNOWN_BYTES = 0x7FFF_0000  # A chunk of this length or more is one whose length was not known when its header was written.
+_SLACK_BYTES = 4096  # A whole file may hold this many bytes fewer than its header says, or 1 % if that is less.
 
 # Gives a recording, 16 kHz mono float32, in blocks of any length, as often as it is called.
 Blocks = Callable[[], Iterable[np.ndarray]]
@@ -43,7 +46,8 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a whole file.
 
     Args:
-        path: Any file that libsndfile or ffmpeg reads; of several audio streams the first, its channels averaged.
+        path: Any file that libsndfile or ffmpeg reads; of several audio streams the first, its channels averaged. Of formats
+            other than WAV, AIFF, FLAC and those that ffmpeg reads nothing tells whether they are cut short.
 
     Returns:
         float32 [samples] at 16 kHz, nominally in [-1, 1]; at least one sample, all finite.
@@ -105,11 +109,12 @@ class Repeated:
             self._kept = kept
 
 
-def convert(samples: np.ndarray, rate: int) -> np.ndarray:
+def convert(samples: ArrayLike, rate: int) -> np.ndarray:
     """Samples of any rate, type and number of channels as those of `read`.
 
     Args:
-        samples: `[samples]` or `[samples, channels]`; float, nominally in [-1, 1], or integers of their type's full range.
+        samples: `[samples]` or `[samples, channels]`; float, nominally in [-1, 1], or signed integers of their type's full
+            range.
         rate: Hz.
 
     Returns:
@@ -196,8 +201,7 @@ def _open(name: str, stack: contextlib.ExitStack) -> _Source:
                 f"{name}: no audio that libsndfile can read ({_reason(error)}); if it is in another format, install ffmpeg."
             ) from error
         return _open_ffmpeg(name, stack)
-    if sound.format in ("WAV", "WAVEX", "AIFF"):
-        _check_is_whole(name)
+    _check_is_whole(name)
     return sound.samplerate, _decode_chunks(sound, name)
 
 
@@ -207,13 +211,15 @@ def _check_is_whole(name: str) -> None:
     Programs that write to a pipe, or are stopped, leave lengths of about 2 or 4 GB, which say nothing.
     """
     with open(name, "rb") as file:
-        form, size = file.read(12), os.fstat(file.fileno()).st_size
-        order, chunk = {b"RIFF": ("<", b"data"), b"RIFX": (">", b"data"), b"FORM": (">", b"SSND")}.get(form[:4], ("", b""))
-        while order and len(header := file.read(8)) == 8:
-            kind, length = struct.unpack(f"{order}4sI", header)
-            if kind == chunk:
+        form, size = file.read(12)[:4], os.fstat(file.fileno()).st_size
+        if form not in _SOUND_CHUNKS:
+            return
+        byte_order, sound_chunk = _SOUND_CHUNKS[form]
+        while len(header := file.read(8)) == 8:
+            chunk, length = struct.unpack(f"{byte_order}4sI", header)
+            if chunk == sound_chunk:
                 there = size - file.tell()
-                if there + _SLACK_BYTES < length < _UNKNOWN_BYTES:
+                if there + min(_SLACK_BYTES, length // 100) < length < _UNKNOWN_BYTES:
                     raise AudioError(f"{name}: cut short, has {there / length:.0%} of its audio; get a complete copy.")
                 return
             file.seek(length + length % 2, os.SEEK_CUR)
@@ -296,7 +302,7 @@ def _to_mono_16k(chunks: Iterator[np.ndarray], rate: int, name: str) -> Iterator
     resampler = None if same_rate else soxr.ResampleStream(rate, constants.SAMPLE_RATE, 1, dtype="float32", quality="HQ")
     total = 0
     for chunk in chunks:
-        if not np.all(np.abs(chunk) <= _MAX_AMPLITUDE):  # Not so for NaN either.
+        if not np.all(np.abs(chunk) <= MAX_AMPLITUDE):  # Not so for NaN either.
             raise AudioError(f"{name}: has samples that are NaN, infinite or far beyond full scale; export the audio again.")
         mono = chunk[:, 0] if chunk.shape[1] == 1 else chunk.mean(axis=1, dtype=np.float32)
         samples = resampler.resample_chunk(mono) if resampler else mono

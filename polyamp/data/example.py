@@ -25,7 +25,7 @@ class Example:
         notes: In seconds from the start of `audio`. Notes that the segment's borders cut keep their real times, so their
             onsets may be negative and their offsets after the end of the audio.
         velocity_range: Lowest and highest velocity of the whole recording.
-        is_labelled: False where nobody knows the notes, which are none here.
+        is_labelled: False if nobody knows the notes; there are none in `notes` then.
     """
 
     id: str

@@ -67,7 +67,9 @@ def _find_nsynth(folder: Path) -> list[NoteFile]:
     """
     listings = sorted(folder.rglob(_LISTING))
     if listings:
-        return [note for listing in listings for note in _listed(listing, _split(listing, folder))]
+        listed = [note for listing in listings for note in _listed(listing, _split(listing, folder))]
+        # The published files number notes and instruments; scripts/render_midi.py does not.
+        return listed if any(note.number for note in listed) else _numbered(listed)
     notes = []
     for audio in audio_files(folder):
         if name := _NAME.fullmatch(audio.stem):
@@ -103,8 +105,7 @@ def _listed(listing: Path, split: str) -> list[NoteFile]:
         raise DataError(f"{listing}: none of the {missing} notes that it lists is in {listing.parent / 'audio'}.")
     if missing:
         logging.warning("%s: %d of %d notes are not there; skipped.", listing, missing, missing + len(notes))
-    # The published file numbers notes and instruments; scripts/render_midi.py does not.
-    return notes if any(note.number for note in notes) else _numbered(notes)
+    return notes
 
 
 def _existing(folder: Path, name: str) -> Path | None:

@@ -120,7 +120,7 @@ def writing(place: str) -> Iterator[Path]:
     """Gives a local file to write to, which gets its name and place when the block is left, unless by an exception."""
     if not is_remote(place):
         path = Path(place)
-        temporary = path.with_name(f".{path.name}.{atomic.unique()}.tmp")
+        temporary = path.with_name(f".{atomic.unique()}.tmp")
         try:
             with _named(place, "written"):
                 yield temporary

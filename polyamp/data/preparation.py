@@ -75,6 +75,8 @@ class Shard:
     def fingerprint(self) -> str:
         """Of all that decides what the file holds, but the contents of the recordings."""
         made_of = [self.split, dataclasses.asdict(self.settings), [item.id for item in self.items]]
+        if any(isinstance(item, Recording) and item.labels is None for item in self.items):
+            made_of.append("without notes")
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
 

@@ -79,7 +79,15 @@ def _onset_span(notes: Notes, hparams: MelodicHParams) -> tuple[np.ndarray, np.n
 
 
 def cells(start: np.ndarray, end: np.ndarray, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frame and note index of every cell in the spans `[start, end)`, clipped to the clip, in the order of the notes."""
+    """Which cells of a roll the spans of notes cover.
+
+    Args:
+        start, end: Frames, int64 `[notes]`; the first, and that after the last.
+        num_frames: Of the roll, to which spans are clipped.
+
+    Returns:
+        Frame and index of the note of every cell, int64 `[cells]` each, in the order of the notes.
+    """
     start, end = np.clip(start, 0, num_frames), np.clip(end, 0, num_frames)
     length = np.maximum(end - start, 0)
     note = np.repeat(np.arange(len(start)), length)

@@ -11,6 +11,7 @@ from polyamp.notes.rolls import cells
 
 OFF, OFFSET, SUSTAIN, ONSET, REONSET = range(5)
 NUM_STATES = 5
+SHORTEST = 1e-3  # Seconds that a note lasts at least.
 
 # Frames since the onset at which the next step of a pitch's age begins.
 AGE_STEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
@@ -113,7 +114,12 @@ def to_notes(
         finish[inside] += timing[offset_frame[inside], column[inside]]
     bias = onset_bias_ms / 1000.0
     onset = begin / frames_per_second - bias
-    offset = np.maximum(finish / frames_per_second - bias, onset + 1e-3)
+    offset = np.maximum(finish / frames_per_second - bias, onset + SHORTEST)
+    same_pitch = column[1:] == column[:-1]
+    # The timing may put a note's end after the next onset of its pitch.
+    while len(last := np.flatnonzero(same_pitch & (onset[1:] < offset[:-1]))):
+        onset[last + 1] = offset[last]
+        offset[last + 1] = np.maximum(offset[last + 1], onset[last + 1] + SHORTEST)
     kept = offset > 0
     midi_velocity = to_midi_velocity(np.asarray(velocity)[onset_frame, column])
     columns = (np.maximum(onset, 0.0), offset, column + constants.MIN_MIDI_PITCH, midi_velocity)

@@ -26,6 +26,14 @@ def test_rests_do_not_count_and_neither_does_one_bang():
     assert level.measure([np.zeros(7 * RATE, np.float32), loud, bang]) == pytest.approx(-20.0, abs=0.01)
 
 
+@pytest.mark.parametrize("seconds", [0.9, 1.5, 4.0])
+def test_applause_is_not_what_is_played(seconds):
+    rng = np.random.default_rng(4)
+    music = 0.002 * np.sin(np.arange(60 * RATE) * 0.2).astype(np.float32)
+    applause = rng.normal(0, 0.3, round(seconds * RATE)).astype(np.float32)
+    assert level.measure([applause, music]) == pytest.approx(level.measure([music]), abs=0.1)
+
+
 @pytest.mark.parametrize("noise", [0.0, 1e-5, 1e-4])
 def test_long_silence_around_music_does_not_count(noise):
     rng = np.random.default_rng(3)

@@ -155,6 +155,17 @@ def test_nsynth_as_a_folder_of_files_with_its_names(tmp_path: Path):
     assert {note.split for note in found} == {"train"}
 
 
+def test_notes_of_all_splits_are_numbered_together_where_the_listings_do_not(tmp_path: Path):
+    for split, instrument in (("train", "organ_synthetic_001"), ("valid", "bass_synthetic_002")):
+        _sound(tmp_path / f"nsynth-{split}/audio/{instrument}-060-100.wav")
+        names = {"instrument_str": instrument, "instrument_family_str": instrument.partition("_")[0]}
+        entry = {"pitch": 60, "velocity": 100, "instrument_source_str": "synthetic", **names}
+        listing = tmp_path / f"nsynth-{split}/examples.json"
+        listing.write_text(json.dumps({f"{instrument}-060-100": entry}))
+    found = note_files.find("nsynth", tmp_path)
+    assert [(note.split, note.number, note.instrument_number) for note in found] == [("validation", 0, 0), ("train", 1, 1)]
+
+
 MANIFEST = """file,family,instrument,pitch,source,licence,onset_s,duration_s
 a.wav,bass,electric bass pick,31,freepats,CC0,0.5,1.0
 b.flac,string,cello,40,philharmonia,CC0,0.01,9.0

@@ -125,6 +125,8 @@ def test_other_settings_or_shards_are_refused(folder: Path, tmp_path: Path):
         preparation.missing(_plan(folder, tmp_path, Settings(0.5, 1.0)))
     with pytest.raises(DataError, match="another --num_shards"):
         preparation.missing(_plan(folder, tmp_path, shards=4))
+    with pytest.raises(DataError, match="was made with other settings"):  # The same recordings, without notes.
+        preparation.missing(preparation.plan("audio", str(folder), str(tmp_path), num_shards=len(_plan(folder, tmp_path))))
 
 
 def test_failures_are_listed_and_tried_again(folder: Path, tmp_path: Path):
