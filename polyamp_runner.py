@@ -98,6 +98,8 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
     startup.parse_flags(argv, values)
     for name in filter(lambda name: name.endswith(_PATH_ENDINGS), values):
         given = values[name].value  # A shell leaves ~ alone where it follows an equals sign.
+        if given == "":
+            raise PolyampError(f"--{name}= is empty; leave it out, or give a value.")
         values[name].value = given and ",".join(os.path.expanduser(part) for part in given.split(","))
     return values
 

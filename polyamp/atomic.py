@@ -14,22 +14,34 @@ from polyamp.errors import PolyampError
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary name in the folder of `path` to write to, and renames it to `path` when the block is left.
 
-    An exception in the block leaves an existing file as it was. The temporary name keeps the extension alone, by which some
-    libraries choose the format: with more it might be too long.
+    An exception in the block leaves an existing file as it was. A link stays, and what it stands for is replaced. The temporary
+    name keeps the extension alone, by which some libraries choose the format: with more it might be too long.
 
     Raises:
         PolyampError: The file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{unique()}.tmp{path.suffix}")
+    target = _target(path)
+    temporary = target.with_name(f".{unique()}.tmp{target.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise PolyampError(f"{path}: cannot be written ({error.strerror or error}).") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _target(path: Path) -> Path:
+    """What a link stands for; `PolyampError` for what is there and no file: a folder, a device, a pipe."""
+    try:
+        target = path.resolve()
+        if path.exists() and not path.is_file():
+            raise PolyampError(f"{path}: cannot be written (it is {'a folder' if path.is_dir() else 'no file'}).")
+    except (OSError, RuntimeError) as error:  # The second is of a loop of links.
+        raise PolyampError(f"{path}: cannot be written ({getattr(error, 'strerror', error)}).") from error
+    return target
 
 
 def unique() -> str:
@@ -41,13 +53,11 @@ def check_replaceable(path: str | os.PathLike) -> None:
     """Finds out, before anything is computed, whether `replacing` will be able to write a file.
 
     Raises:
-        PolyampError: It is a folder, or lies in one that is not there or cannot be written to.
+        PolyampError: It is there and no file, or lies in a folder that is not there or cannot be written to.
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            raise PolyampError(f"{path}: cannot be written (it is a folder); name a file in it.")
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=_target(path).parent):
             pass
     except OSError as error:
         raise PolyampError(f"{path}: cannot be written ({error.strerror}).") from error

@@ -7,7 +7,6 @@ recordings as a whole.
 """
 
 import functools
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from apache_beam.utils import shared
 
 from polyamp import constants, corpus, light, notes, predict
@@ -232,13 +230,11 @@ def transcribe(jobs: Sequence[Job], weights: Weights, options: Sequence[str], ba
 
     Raises:
         CheckpointError, HParamsError: The model cannot be loaded.
+        PolyampError: Beam does not understand the options.
     """
     loaded = predict.load(*weights.where)
     model = described(weights, loaded)
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    parsed = PipelineOptions(["--default_sdk_harness_log_level=WARNING", *options])  # The last of two counts.
-    parsed.view_as(SetupOptions).save_main_session = False  # All that workers need is in the package.
-    pipeline = beam.Pipeline(options=parsed)
+    pipeline = beam_preparation.make_pipeline(options)
     recordings = pipeline | "Recordings" >> beam.Create(list(jobs)) | beam.Reshuffle()
     if weights.model_type == "AUTOREGRESSIVE":
         _ = recordings | "Transcribe" >> beam.ParDo(TranscribeWhole(weights, model, shared.Shared()))

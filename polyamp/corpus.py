@@ -83,7 +83,9 @@ def plan(inputs: Sequence[str], output_dir: str) -> list[Job]:
         DataError: Nothing matches, a list cannot be read, or two recordings would be written to one file.
     """
     jobs: dict[str, Job] = {}
-    for text in inputs:
+    if not any(inputs):
+        raise DataError("--input= is empty; name recordings, globs or lists.")
+    for text in filter(None, inputs):
         for audio, below in _found(text):
             output = places.join(output_dir, *PurePosixPath(below).with_suffix("").parts)
             if jobs.setdefault(output, Job(audio, output)).audio != audio:
@@ -98,7 +100,7 @@ def _found(text: str) -> list[tuple[str, str]]:
         content = places.read(text)
         if content is None:
             raise DataError(f"{text}: no such list of recordings.")
-        lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
+        lines = [line.strip() for line in content.decode("utf-8", "surrogateescape").splitlines()]
         named = [line for line in lines if line]
         if not named:
             raise DataError(f"{text}: names no recordings.")

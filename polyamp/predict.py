@@ -276,7 +276,7 @@ def _plan(
             reading.check_is_file(audio)
             if output_dir is None:
                 _check_writable(audio.parent)
-            if output_dir is None and not suffix and output.exists():
+            if not suffix and output.exists() and os.path.samefile(output.parent, audio.parent):
                 raise PolyampError(f"{output}: is there already, maybe not from here; give a suffix or an output directory.")
         except PolyampError as error:
             failures.append(str(error))

@@ -100,7 +100,21 @@ def run_script(argv: Sequence[str], work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted.\n")
         return 130
+    except RuntimeError as error:
+        if not _was_interrupted(error):
+            raise
+        sys.stderr.write("error: interrupted.\n")
+        return 130
     return 0
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether what an error comes from is Ctrl-C: Apache Beam makes a `RuntimeError` of it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def open_streams() -> None:
@@ -122,11 +136,12 @@ def say(line: str) -> bool:
     """Prints a line at once.
 
     Returns:
-        False if nobody reads on, as of `| head`. That line and those after it go nowhere, of which those after it give True.
+        False if it cannot be, as nobody reads on (`| head`) or a disk is full. That line and those after it go nowhere, of
+        which those after it give True.
     """
     try:
         print(line, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left there would fail at the end.
         return False
     return True

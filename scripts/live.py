@@ -11,6 +11,7 @@ with --output. At the end, or on Ctrl-C, it says what computing took per frame.
 
 import contextlib
 import itertools
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -97,6 +98,8 @@ def _check() -> None:
         reading.check_is_file(_INPUT.value)
     if _OUTPUT.value:
         atomic.check_replaceable(_OUTPUT.value)
+        if _is_file(_INPUT.value) and os.path.exists(_OUTPUT.value) and os.path.samefile(_INPUT.value, _OUTPUT.value):
+            raise PolyampError(f"--output={_OUTPUT.value}: is the recording itself; name another file.")
 
 
 def _write(events: "list[NoteEvent]", output: str) -> None:

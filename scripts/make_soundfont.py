@@ -13,6 +13,7 @@ becomes a preset: the first of its family at bank 0 under the family's usual pro
 import csv
 import dataclasses
 import glob
+import math
 import re
 import struct
 import sys
@@ -31,7 +32,7 @@ _PATTERN = flags.DEFINE_string("pattern", r"(?P<pitch>[A-G]#?-?\d)", "Regular ex
 _PROGRAM = flags.DEFINE_integer("program", 0, "General MIDI program of --samples.", lower_bound=0, upper_bound=127)
 _NAME = flags.DEFINE_string("name", "recorded", "What the instrument of --samples is called.")
 _OUTPUT = flags.DEFINE_string("output", None, "File to write.", required=True)
-_RELEASE = flags.DEFINE_float("release", 0.25, "Seconds in which a released note fades.", lower_bound=0.001)
+_RELEASE = flags.DEFINE_float("release", 0.25, "Seconds in which a released note fades.", lower_bound=0.001, upper_bound=100.0)
 
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _PADDING = 46  # Silent samples that the format wants after each sample.
@@ -100,7 +101,7 @@ def _preset_of_glob(pattern: str) -> Preset:
             raise PolyampError(f"{path}: --pattern finds no pitch in this name.")
         try:
             pitch, layer = midi_pitch(found["pitch"]), int(found.groupdict().get("layer") or 0)
-        except (ValueError, KeyError, IndexError) as error:
+        except (ValueError, KeyError, IndexError, AttributeError) as error:
             raise PolyampError(f"{path}: --pattern finds {found.groupdict()}, which is no pitch and layer.") from error
         samples.append(Sample(path, pitch, layer))
     if not samples:
@@ -117,12 +118,17 @@ def _presets_of_manifest(manifest: Path) -> list[Preset]:
         with manifest.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 key = (row["family"], row["instrument"], row["source"])
-                sample = Sample(manifest.parent / row["file"], int(row["pitch"]), start=float(row["onset_s"]))
+                start = float(row["onset_s"])
+                if row["family"] not in constants.FAMILIES or not 0 <= start < math.inf:
+                    raise DataError(f"{manifest}: {row['file']} is of family {row['family']!r} and begins at {start} s.")
+                sample = Sample(manifest.parent / row["file"], midi_pitch(row["pitch"]), start=start)
                 groups.setdefault(key, []).append(sample)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise DataError(
             f"{manifest}: no table of recorded notes (file, family, instrument, source, pitch, onset_s)."
         ) from error
+    if not groups:
+        raise DataError(f"{manifest}: lists no notes.")
     presets: list[Preset] = []
     for (family, instrument, source), samples in groups.items():
         program = constants.FAMILY_PROGRAMS[constants.FAMILIES.index(family)]
@@ -147,6 +153,7 @@ def soundfont(presets: Sequence[Preset]) -> bytes:
     """A SoundFont 2.01 file (https://www.synthfont.com/sfspec24.pdf) with these presets."""
     from polyamp import constants
     from polyamp.audio import reading
+    from polyamp.errors import DataError
 
     audio, headers, zones_of = [], [], []
     position, rate = 0, constants.SAMPLE_RATE
@@ -154,6 +161,8 @@ def soundfont(presets: Sequence[Preset]) -> bytes:
         zones = []
         for sample, key_range, velocity_range in zones_over(preset.samples):
             samples = reading.read(sample.path)[round(sample.start * rate) :]
+            if not len(samples):
+                raise DataError(f"{sample.path}: ends before {sample.start:g} s, where its note should begin.")
             pcm = np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2")
             end = position + len(pcm)
             headers.append(_sample_header(sample.path.stem, position, end, rate, sample.pitch))

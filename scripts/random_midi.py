@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to; made if it is not there.", required=True)
 _NUMBER = flags.DEFINE_integer("number", 100, "How many files.", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 30.0, "Length of each.", lower_bound=2.0)
+_SECONDS = flags.DEFINE_float("seconds", 30.0, "Length of each.", lower_bound=2.0, upper_bound=36_000.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all random choices.", lower_bound=0)
 
 _INSTRUMENTS = (1, 1, 1, 2, 2, 3)  # In a file, each as likely as the other.

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import soundfile
 
 from polyamp import checkpoint, constants, corpus, hparams, models, notes, predict
 from polyamp.corpus import Job, Weights
-from polyamp.errors import CheckpointError, DataError
+from polyamp.errors import CheckpointError, DataError, PolyampError
 from polyamp.notes import Notes
 
 ROOT = Path(__file__).parents[1]
@@ -151,6 +153,8 @@ def test_places_of_the_files(tmp_path: Path):
         corpus.plan([f"{tmp_path}/x/one.wav", f"{tmp_path}/y/one.wav"], "out")
     with pytest.raises(DataError, match="no file matches"):
         corpus.plan([f"{tmp_path}/*.flac"], "out")
+    with pytest.raises(DataError, match="--input= is empty"):
+        corpus.plan([""], "out")
     with pytest.raises(DataError, match="no such list"):
         corpus.plan([f"{tmp_path}/list.txt"], "out")
     (tmp_path / "list.txt").write_text("\n")
@@ -195,10 +199,39 @@ def test_names_that_are_no_text(recordings: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert sorted(contents(tmp_path / "out")) == [f"{name}.json", f"{name}.mid"]
     assert json.loads((tmp_path / f"out/{name}.json").read_text())["audio"] == f"{tmp_path}/{name}.wav"
+    (tmp_path / "list.txt").write_bytes(os.fsencode(f"{tmp_path}/{name}.wav\n"))
+    assert [job.audio for job in corpus.plan([f"{tmp_path}/list.txt"], "out")] == [f"{tmp_path}/{name}.wav"]
     decoded = run(*flags, '--hparams={"onset_prediction_threshold":0.9}')
     assert decoded.returncode == 1 and "with other --hparams" in decoded.stderr.splitlines()[-1]
     other = run(*flags, "--model_type=FULL")
     assert other.returncode == 1 and "its notes are those of MELODIC/melodic_compact" in other.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--runner=Nope", "Apache Beam: Unexpected pipeline runner: Nope"),
+        ("--direct_running_mode=bogus", "Apache Beam: argument --direct_running_mode: invalid choice: 'bogus'"),
+        ("--direct_num_workers=x", "Apache Beam: argument --direct_num_workers: invalid int value: 'x'"),
+    ],
+)
+def test_mistakes_in_beams_options_are_one_line(option: str, message: str):
+    from polyamp.data import beam_preparation
+
+    with pytest.raises(PolyampError, match=message) as error:
+        beam_preparation.make_pipeline(["--runner=DirectRunner", option])
+    assert "\n" not in str(error.value)
+
+
+def test_ctrl_c_is_one_line(recordings: Path, tmp_path: Path):
+    command = [sys.executable, str(ROOT / "scripts/transcribe_corpus.py"), f"--input={recordings}/*.wav"]
+    process = subprocess.Popen([*command, f"--output_dir={tmp_path}/out"], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors.splitlines()[-1] == "error: interrupted." and "Traceback" not in errors, errors
 
 
 def test_bad_settings_are_one_line(recordings: Path, tmp_path: Path):

@@ -223,6 +223,7 @@ def test_ctrl_c_writes_what_it_has(pcm, tmp_path, number):
         (["--input=-", "--output=tests"], "cannot be written (it is a folder)"),
         (["--input=-", "--speed=nan"], "--speed=nan: not a finite number"),
         (["--input=-", "--speed=1e-300"], "--speed=1e-300: from 0.01"),
+        ([f"--input={RECORDING}", f"--output={RECORDING}"], "is the recording itself"),
         (["--inptu=-"], "Unknown command line flag 'inptu'. Did you mean: input; --help"),
         (["file.wav"], "not a flag: file.wav"),
         (["--input=-", "--format=f32le"], "no sound|ends within a sample"),

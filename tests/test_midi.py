@@ -1,5 +1,7 @@
 """MIDI files: exact times at any tempo, programs, velocities, read back by pretty_midi and mido."""
 
+import os
+
 import mido
 import numpy as np
 import pretty_midi
@@ -103,6 +105,23 @@ def test_names_may_be_as_long_as_the_file_system_allows(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(PolyampError, match="cannot be written .File name too long."):
         notes.write_midi(Notes.empty(), tmp_path / ("x" * 252 + ".mid"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of another kind")
+def test_links_stay_and_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name, there in (("a.mid", "old"), ("new.mid", None)):
+        (tmp_path / f"deep/{name}").write_text(there) if there else None
+        (tmp_path / name).symlink_to(f"deep/{name}")
+        notes.write_midi(Notes.empty(), tmp_path / name)
+        assert (tmp_path / name).is_symlink() and len(notes.read_midi(tmp_path / f"deep/{name}")) == 0
+    os.mkfifo(tmp_path / "pipe.mid")
+    (tmp_path / "loop.mid").symlink_to("loop.mid")
+    for name in ("pipe.mid", "loop.mid"):
+        with pytest.raises(PolyampError, match=f"{name}: cannot be written"):
+            notes.write_midi(Notes.empty(), tmp_path / name)
+    assert (tmp_path / "pipe.mid").is_fifo() and (tmp_path / "loop.mid").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["a.mid", "new.mid"]
 
 
 def test_unwritable_places_are_one_line(tmp_path):

@@ -221,6 +221,9 @@ def test_a_midi_file_that_may_be_the_reference_is_not_replaced(tmp_path, fake_mo
     (tmp_path / "a.mid").write_bytes(b"mine")
     summary = predict.predict("MELODIC", str(tmp_path / "a.wav"), transcribed_file_suffix="")
     assert "is there already" in summary.failures[0] and (tmp_path / "a.mid").read_bytes() == b"mine"
+    beside = {"output_dir": f"{tmp_path}/../{tmp_path.name}", "transcribed_file_suffix": ""}
+    summary = predict.predict("MELODIC", str(tmp_path / "a.wav"), **beside)
+    assert "is there already" in summary.failures[0] and (tmp_path / "a.mid").read_bytes() == b"mine"
     assert not fake_model
 
 

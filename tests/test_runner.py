@@ -139,6 +139,7 @@ def test_importing_the_runner_imports_nothing_heavy():
         ([" ", "--mode=eval"], "space after the backslash"),
         ([], "--mode=train needs --examples_path. .*backslash"),
         (["--mode=eval"], "--mode=eval needs --examples_path. .*backslash"),
+        (["--mode=predict", "--audio_filename=a.wav", "--output_dir="], "--output_dir= is empty; leave it out"),
         (["--mode=predict"], "--mode=predict needs --audio_filename. .*backslash"),
         (["--audio_filename=a.wav"], "say --mode=predict"),
         (["--model_id=../../etc"], "letters, digits"),

@@ -20,7 +20,8 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
         blocks: The audio, float32 [samples] in blocks of any length, whose borders do not matter.
 
     Returns:
-        The ninth decile of the power of its stretches of 50 ms that are no rests, in decibels, 0 for a full-scale square wave;
+        The ninth decile of the power, without any offset, of its stretches of 50 ms that are no rests, in decibels, 0 for a
+        full-scale square wave;
         -inf for silence. Rests are 40 dB below the loudest five seconds, or the loudest tenth of what is shorter than fifty
         seconds. What the last, incomplete stretch holds counts only if there is no other.
     """
@@ -29,11 +30,11 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
     for block in blocks:
         rest = np.concatenate([rest, block])
         whole = len(rest) // _STEP * _STEP
-        powers.append(np.mean(np.square(rest[:whole].reshape(-1, _STEP)), axis=1))
+        powers.append(np.var(rest[:whole].reshape(-1, _STEP), axis=1))
         rest = rest[whole:]
     found = np.concatenate(powers) if powers else np.zeros(0)
     if not len(found):
-        found = np.mean(np.square(rest), keepdims=True) if len(rest) else np.zeros(1)
+        found = np.var(rest, keepdims=True) if len(rest) else np.zeros(1)
     found = np.sort(found[found > 0])
     if not len(found):
         return -np.inf

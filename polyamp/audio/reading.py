@@ -201,28 +201,33 @@ def _open(name: str, stack: contextlib.ExitStack) -> _Source:
                 f"{name}: no audio that libsndfile can read ({_reason(error)}); if it is in another format, install ffmpeg."
             ) from error
         return _open_ffmpeg(name, stack)
-    _check_is_whole(name)
+    announced, there = _announced_bytes(name) or (1, 1)
+    if there + min(_SLACK_BYTES, announced // 100) < announced < _UNKNOWN_BYTES:
+        raise AudioError(f"{name}: cut short, has {there / announced:.0%} of its audio; get a complete copy.")
+    # Of a recorder that was stopped; of a program that wrote to a pipe, whose file libsndfile cannot read to its end.
+    if announced == 0 < there or sound.format == "FLAC" and sound.frames >= _UNKNOWN_FRAMES:
+        if not shutil.which("ffmpeg"):
+            raise AudioError(f"{name}: does not say how long it is; install ffmpeg, which reads it all the same.")
+        return _open_ffmpeg(name, stack)
     return sound.samplerate, _decode_chunks(sound, name)
 
 
-def _check_is_whole(name: str) -> None:
-    """`AudioError` if a WAV or AIFF file is shorter than its header says; libsndfile reads what there is without a word.
+def _announced_bytes(name: str) -> tuple[int, int] | None:
+    """How many bytes of sound the header of a WAV or AIFF file says that there are, and how many are there; None for others.
 
-    Programs that write to a pipe, or are stopped, leave lengths of about 2 or 4 GB, which say nothing.
+    libsndfile reads what there is without a word. Programs that write to a pipe, or are stopped, leave 0, or about 2 or 4 GB.
     """
     with open(name, "rb") as file:
         form, size = file.read(12)[:4], os.fstat(file.fileno()).st_size
         if form not in _SOUND_CHUNKS:
-            return
+            return None
         byte_order, sound_chunk = _SOUND_CHUNKS[form]
         while len(header := file.read(8)) == 8:
             chunk, length = struct.unpack(f"{byte_order}4sI", header)
             if chunk == sound_chunk:
-                there = size - file.tell()
-                if there + min(_SLACK_BYTES, length // 100) < length < _UNKNOWN_BYTES:
-                    raise AudioError(f"{name}: cut short, has {there / length:.0%} of its audio; get a complete copy.")
-                return
+                return length, size - file.tell()
             file.seek(length + length % 2, os.SEEK_CUR)
+    return None
 
 
 def _reason(error: Exception) -> str:
@@ -245,7 +250,7 @@ def _decode_chunks(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray
         done += len(chunk)
         yield chunk
     # Lengths of MP3 files without a table of contents are estimates; the other formats know theirs.
-    if sound.format != "MP3" and done < sound.frames < _UNKNOWN_FRAMES:
+    if sound.format != "MP3" and "MPEG" not in sound.subtype and done < sound.frames < _UNKNOWN_FRAMES:
         seconds = f"{done / sound.samplerate:.2f} s of {sound.frames / sound.samplerate:.2f} s"
         raise AudioError(f"{name}: cut short or damaged, ends after {seconds}; get a complete copy.")
 

@@ -12,6 +12,10 @@ def decibels(power: float) -> float:
     return 10 * np.log10(power)
 
 
+def square(amplitude: float, length: int) -> np.ndarray:
+    return np.where(np.arange(length) % 20 < 10, amplitude, -amplitude).astype(np.float32)
+
+
 def in_blocks(samples: np.ndarray, size: int) -> list[np.ndarray]:
     return [samples[first : first + size] for first in range(0, len(samples), size)]
 
@@ -22,7 +26,7 @@ def test_the_level_of_a_sine_is_its_power():
 
 
 def test_rests_do_not_count_and_neither_does_one_bang():
-    loud, bang = np.full(3 * RATE, 0.1, np.float32), np.full(RATE // 10, 0.9, np.float32)
+    loud, bang = square(0.1, 3 * RATE), square(0.9, RATE // 10)
     assert level.measure([np.zeros(7 * RATE, np.float32), loud, bang]) == pytest.approx(-20.0, abs=0.01)
 
 
@@ -49,8 +53,15 @@ def test_borders_of_blocks_do_not_matter(size):
     assert level.measure(in_blocks(noise, size)) == pytest.approx(level.measure([noise]), abs=1e-4)
 
 
+@pytest.mark.parametrize("offset", [0.1, -0.5])
+def test_an_offset_is_not_heard(offset):
+    noise = np.random.default_rng(5).normal(0, 0.003, 3 * RATE).astype(np.float32)
+    assert level.measure([noise + np.float32(offset)]) == pytest.approx(level.measure([noise]), abs=0.05)
+    assert level.measure([np.full(RATE, offset, np.float32)]) < -100  # Of which rounding leaves a little.
+
+
 def test_less_than_a_stretch_and_silence():
-    assert level.measure([np.full(10, 0.1, np.float32)]) == pytest.approx(-20.0, abs=0.01)
+    assert level.measure([square(0.1, 20)]) == pytest.approx(-20.0, abs=0.01)
     assert level.measure([np.zeros(RATE, np.float32)]) == level.measure([]) == -np.inf
 
 

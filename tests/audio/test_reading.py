@@ -187,6 +187,37 @@ def test_wav_files_that_do_not_know_their_length_are_read(tmp_path, length):
     assert len(reading.read(path)) == RATE
 
 
+@needs_ffmpeg
+def test_files_of_programs_that_were_stopped_or_wrote_to_a_pipe_are_read(tmp_path):
+    path = write(tmp_path / "a.wav", tone(1.0))
+    data = path.read_bytes()
+    begin = data.index(b"data") + 4
+    path.write_bytes(data[:begin] + bytes(4) + data[begin + 4 :])
+    assert len(reading.read(path)) == RATE
+    write(path, tone(20.0))
+    with (tmp_path / "a.flac").open("wb") as pipe:
+        subprocess.run(f"ffmpeg -v error -i {path} -f flac - | cat", shell=True, check=True, stdout=pipe)
+    assert len(reading.read(tmp_path / "a.flac")) == 20 * RATE
+
+
+def test_without_ffmpeg_they_are_one_line(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav", tone(1.0))
+    data = path.read_bytes()
+    begin = data.index(b"data") + 4
+    path.write_bytes(data[:begin] + bytes(4) + data[begin + 4 :])
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(AudioError, match="does not say how long it is; install ffmpeg") as error:
+        reading.read(path)
+    assert_one_line(error, path)
+
+
+@needs_ffmpeg
+def test_mp3_in_a_wav_file_may_end_earlier_than_it_says(tmp_path):
+    write(tmp_path / "a.wav", tone(5.0, 44_100), 44_100)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-c:a", "mp3", tmp_path / "b.wav"], check=True)
+    assert abs(len(reading.read(tmp_path / "b.wav")) - 5 * RATE) < 3000
+
+
 @pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")
 @pytest.mark.parametrize("suffix", [".wav", ".flac", pytest.param(".m4a", marks=needs_ffmpeg)])
 def test_names_that_are_no_text_are_read(tmp_path, suffix):

@@ -130,6 +130,7 @@ def test_note_names_and_numbers(load: Callable):
         ({"samples": "{folder}/*.wav", "pattern": "[A-G]"}, "has no group for the pitch"),
         ({"samples": "{folder}/*.wav", "pattern": "(?P<pitch>[a-z])"}, "which is no pitch and layer"),
         ({"samples": "{folder}/*.wav", "pattern": "(?P<pitch>)"}, "which is no pitch and layer"),
+        ({"samples": "{folder}/*.wav", "pattern": r"(?P<pitch>\d\d\d\d)?"}, "which is no pitch and layer"),
         ({"manifest": "{folder}/absent.csv"}, "no table of recorded notes"),
         ({"manifest": "{folder}/manifest.csv", "output": "{folder}/absent/x.sf2"}, "cannot be written"),
     ],
@@ -145,6 +146,30 @@ def test_problems_are_one_line_errors(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("", "lists no notes"),
+        ("oboe.wav,reed,oboe,here,70,nan", "begins at nan s"),
+        ("oboe.wav,reed,oboe,here,70,-1", "begins at -1.0 s"),
+        ("oboe.wav,drum,oboe,here,70,0", "is of family 'drum'"),
+        ("oboe.wav,reed,oboe,here,300,0", "no table of recorded notes"),
+        ("oboe.wav,reed,oboe,here,28.5,0", "no table of recorded notes"),
+        ("oboe.wav,reed", "no table of recorded notes"),
+        ("oboe.wav,reed,oboe,here,70,100", "ends before 100 s"),
+    ],
+)
+def test_bad_rows_of_a_manifest_are_one_line(
+    load: Callable, tmp_path: Path, row: str, message: str, capsys: pytest.CaptureFixture[str]
+):
+    manifest = _manifest(tmp_path)
+    manifest.write_text(f"file,family,instrument,source,pitch,onset_s\n{row}\n")
+    script, _ = load("make_soundfont", manifest=manifest, output=tmp_path / "x.sf2")
+    assert script.main(["make_soundfont"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line and not (tmp_path / "x.sf2").exists()
 
 
 def _frequency(samples: np.ndarray) -> float:
