@@ -80,7 +80,7 @@ def run(main: Callable[[Sequence[str]], int], parse: Callable[[Sequence[str]], l
     try:
         app.run(main, flags_parser=parsed)
     except KeyboardInterrupt:
-        sys.exit("error: interrupted.")
+        sys.exit(_interrupted())
     raise AssertionError("absl ends the process")
 
 
@@ -98,18 +98,22 @@ def run_script(argv: Sequence[str], work: Callable[[], None]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted.\n")
-        return 130
-    except RuntimeError as error:
+        return _interrupted()
+    except Exception as error:
         if not _was_interrupted(error):
             raise
-        sys.stderr.write("error: interrupted.\n")
-        return 130
+        return _interrupted()
     return 0
 
 
+def _interrupted() -> int:
+    """Says so and gives the exit status."""
+    sys.stderr.write("error: interrupted.\n")
+    return 130
+
+
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether what an error comes from is Ctrl-C: Apache Beam makes a `RuntimeError` of it."""
+    """Whether what an error comes from is Ctrl-C, of which Apache Beam makes a `RuntimeError` and imports an `ImportError`."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

@@ -28,7 +28,8 @@ from polyamp.data.example import Example
 from polyamp.errors import AudioError, DataError
 from polyamp.notes import Notes
 
-_LENGTH_BYTES, _FRAMING_BYTES = 8, 16  # A TFRecord: length, its checksum (4 bytes), the data, its checksum (4 bytes).
+_LENGTH_BYTES, _CHECKSUM_BYTES = 8, 4
+_FRAMING_BYTES = _LENGTH_BYTES + 2 * _CHECKSUM_BYTES  # A TFRecord: length, its checksum, the data, their checksum.
 _READ_BUFFER = 256 * 1024  # Bytes.
 _Parsed = TypeVar("_Parsed")
 
@@ -129,10 +130,20 @@ def expand_paths(examples_path: str) -> list[str]:
 
 
 def check_labelled(paths: Iterable[str]) -> None:
-    """`DataError` if a file holds recordings whose notes nobody knows, as its first readable record tells."""
+    """`DataError` if a file holds recordings whose notes nobody knows, as its first record tells if it can be read.
+
+    Without an operation of TensorFlow's, before which several machines could not be joined any more.
+    """
     for path in paths:
-        first = next(read([path], on_error="skip"), None)
-        if first is not None and not first.is_labelled:
+        try:
+            with open(path, "rb") as file:
+                length, _ = struct.unpack("<QI", file.read(_LENGTH_BYTES + _CHECKSUM_BYTES))
+                features = tf.train.Example.FromString(file.read(min(length, os.path.getsize(path)))).features.feature
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+        except (struct.error, DecodeError):  # Damage is found where the records are read.
+            continue
+        if 0 in features["is_labelled"].int64_list.value:
             raise DataError(f"{path}: recordings without notes, from which MELODIC learns with --teacher_id, and nothing else.")
 
 
