@@ -36,11 +36,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 def _target(path: Path) -> Path:
     """What a link stands for; `PolyampError` for what is there and no file: a folder, a device, a pipe."""
     try:
-        target = path.resolve()
+        target = Path(os.path.realpath(path))
         if path.exists() and not path.is_file():
             raise PolyampError(f"{path}: cannot be written (it is {'a folder' if path.is_dir() else 'no file'}).")
-    except (OSError, RuntimeError) as error:  # The second is of a loop of links.
-        raise PolyampError(f"{path}: cannot be written ({getattr(error, 'strerror', error)}).") from error
+    except OSError as error:
+        raise PolyampError(f"{path}: cannot be written ({error.strerror}).") from error
     return target
 
 

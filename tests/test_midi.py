@@ -116,11 +116,9 @@ def test_links_stay_and_what_is_no_file_is_not_replaced(tmp_path):
         notes.write_midi(Notes.empty(), tmp_path / name)
         assert (tmp_path / name).is_symlink() and len(notes.read_midi(tmp_path / f"deep/{name}")) == 0
     os.mkfifo(tmp_path / "pipe.mid")
-    (tmp_path / "loop.mid").symlink_to("loop.mid")
-    for name in ("pipe.mid", "loop.mid"):
-        with pytest.raises(PolyampError, match=f"{name}: cannot be written"):
-            notes.write_midi(Notes.empty(), tmp_path / name)
-    assert (tmp_path / "pipe.mid").is_fifo() and (tmp_path / "loop.mid").is_symlink()
+    with pytest.raises(PolyampError, match=r"pipe.mid: cannot be written \(it is no file\)"):
+        notes.write_midi(Notes.empty(), tmp_path / "pipe.mid")
+    assert (tmp_path / "pipe.mid").is_fifo()
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["a.mid", "new.mid"]
 
 

@@ -20,10 +20,9 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
         blocks: The audio, float32 [samples] in blocks of any length, whose borders do not matter.
 
     Returns:
-        The ninth decile of the power, without any offset, of its stretches of 50 ms that are no rests, in decibels, 0 for a
-        full-scale square wave;
-        -inf for silence. Rests are 40 dB below the loudest five seconds, or the loudest tenth of what is shorter than fifty
-        seconds. What the last, incomplete stretch holds counts only if there is no other.
+        The ninth decile of the power, without any offset, of its stretches of 50 ms that are no rests, in decibels; 0 for a
+        full-scale square wave, -inf for silence. Rests are 40 dB below the loudest five seconds, or the loudest tenth of what
+        is shorter than fifty seconds. What the last, incomplete stretch holds counts only if there is no other.
     """
     powers: list[np.ndarray] = []
     rest = np.zeros(0, np.float32)
