@@ -202,13 +202,16 @@ def test_a_reader_that_stops_costs_no_recording(pcm, of_file, tmp_path):
 def test_ctrl_c_writes_what_it_has(pcm, tmp_path, number):
     path = tmp_path / "out.mid"
     command = [sys.executable, str(ROOT / "scripts/live.py"), "--input=-", f"--output={path}"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # Tests in the background may have to ignore Ctrl-C.
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
     process.stdin.write(pcm[0])
     process.stdin.flush()
     assert process.stdout.readline()  # It has started, and waits for more when it has told all.
     time.sleep(3)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    process.wait(timeout=60)  # Although its input goes on.
+    _, errors = process.communicate()
     assert process.returncode == 0 and b"written" in errors and b"Traceback" not in errors
     assert len(notes.read_midi(path)) > 10
 
