@@ -90,7 +90,8 @@ def _run(options: Sequence[str]) -> None:
     for one in failed:
         logging.warning("%s", one["error"])
     if failed:
-        raise PolyampError(f"{len(failed)} of {len(jobs)} recordings could not be transcribed, see {place}; all others are.")
+        others = "; all others are" if len(failed) < len(jobs) else ""
+        raise PolyampError(f"{len(failed)} of {len(jobs)} recordings could not be transcribed, see {place}{others}.")
 
 
 if __name__ == "__main__":
