@@ -27,8 +27,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     program, *others = startup.parse_flags(argv, known_only=True)
     options = [word for word in others if word.startswith("--")]
     for name in map(_name, options):
-        for meant in difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.85):
-            raise PolyampError(f"Unknown command line flag '{name}'. Did you mean: {meant}; --help lists all flags.")
+        near = difflib.get_close_matches(name, list(flags.FLAGS), n=1, cutoff=0.85)
+        if near:
+            raise PolyampError(f"Unknown command line flag '{name}'. Did you mean: {near[0]}; --help lists all flags.")
     # Beam also takes the value of an option as a word of its own.
     startup.refuse([word for before, word in itertools.pairwise(["", *others]) if not (_is_open(before) or word in options)])
     return [program, *others]

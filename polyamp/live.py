@@ -55,7 +55,7 @@ def from_pcm(
         values = np.frombuffer(data[:whole], sample_type).reshape(-1, channels)
         with np.errstate(over="ignore", invalid="ignore"):  # Of what is no sound; found out below.
             samples = values.mean(axis=1, dtype=np.float32) / np.float32(full_scale)
-        if not np.all(np.abs(samples) <= reading.MAX_AMPLITUDE):  # Not so for NaN either.
+        if not reading.is_sound(samples):
             raise AudioError(f"the PCM data holds samples that are no sound; is it really {pcm_format}?")
         yield resampler.resample_chunk(samples) if resampler else samples
     if rest:
@@ -173,7 +173,6 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
     hop = transcriber.hop_length
     timing = Timing(hop_ms=1000.0 * hop / constants.SAMPLE_RATE)
     behind = warned = 0.0
-
     pending: collections.deque[NoteEvent] = collections.deque()  # Still to be told, also where telling is interrupted.
 
     def tell(events: list[NoteEvent]) -> None:

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,19 +12,22 @@ from polyamp import constants
 from polyamp.errors import HParamsError
 
 
-def field(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
-    """A dataclass field with the values that it may take: `[low, high]` or one of `choices` (of each item, for a tuple)."""
-    return _field(default, low, high, choices, structural=False)
+def field(
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] = (),
+    structural: bool = False,
+) -> Any:
+    """A dataclass field with the values that it may take: `[low, high]` or one of `choices` (of each item, for a tuple).
 
-
-def structural(default: Any, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
-    """A `field` that trained weights depend on."""
-    return _field(default, low, high, choices, structural=True)
-
-
-def _field(default: Any, low: float | None, high: float | None, choices: Sequence[str], structural: bool) -> Any:
+    Trained weights depend on a `structural` one.
+    """
     metadata = {"low": low, "high": high, "choices": tuple(choices), "structural": structural}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+structural = functools.partial(field, structural=True)
 
 
 def probability(default: float) -> Any:

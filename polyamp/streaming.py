@@ -84,7 +84,7 @@ class StreamingTranscriber:
         block = np.asarray(samples, np.float32)
         if self._is_finished:
             raise DataError("the stream has been finished; start a new transcriber for another one.")
-        if block.ndim != 1 or not np.all(np.abs(block) <= reading.MAX_AMPLITUDE):  # Not so for NaN either.
+        if block.ndim != 1 or not reading.is_sound(block):
             raise DataError(f"a block of a stream must be a flat array of samples in [-1, 1]; got one of shape {block.shape}.")
         return self._events(self._stream.push(block))
 

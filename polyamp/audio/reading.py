@@ -26,7 +26,7 @@ from polyamp.errors import AudioError
 
 _CHUNK_VALUES = 2**18  # Samples times channels that are decoded at a time.
 _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged and resampling would exhaust memory.
-MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
+_MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
 _MOST_CHANNELS = 64
 _UNKNOWN_FRAMES = 2**62  # libsndfile announces more than this when a header does not say how long the file is.
 
@@ -107,6 +107,11 @@ class Repeated:
             yield block
         if size <= self._most:
             self._kept = kept
+
+
+def is_sound(samples: np.ndarray) -> bool:
+    """Whether all samples are finite and not far beyond full scale."""
+    return bool(np.all(np.abs(samples) <= _MAX_AMPLITUDE))  # Not so for NaN.
 
 
 def convert(samples: ArrayLike, rate: int) -> np.ndarray:
@@ -307,7 +312,7 @@ def _to_mono_16k(chunks: Iterator[np.ndarray], rate: int, name: str) -> Iterator
     resampler = None if same_rate else soxr.ResampleStream(rate, constants.SAMPLE_RATE, 1, dtype="float32", quality="HQ")
     total = 0
     for chunk in chunks:
-        if not np.all(np.abs(chunk) <= MAX_AMPLITUDE):  # Not so for NaN either.
+        if not is_sound(chunk):
             raise AudioError(f"{name}: has samples that are NaN, infinite or far beyond full scale; export the audio again.")
         mono = chunk[:, 0] if chunk.shape[1] == 1 else chunk.mean(axis=1, dtype=np.float32)
         samples = resampler.resample_chunk(mono) if resampler else mono

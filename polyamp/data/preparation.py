@@ -284,10 +284,7 @@ def _local(item: Recording | NoteFile, shard: Shard) -> Iterator[Recording | Not
             places.fetch(places.join(str(shard.source), relative), Path(name) / relative)
             return Path(name) / relative
 
-        if isinstance(item, NoteFile):
-            yield dataclasses.replace(item, audio=fetched(item.audio))
-            return
-        if item.labels is None:
+        if isinstance(item, NoteFile) or item.labels is None:
             yield dataclasses.replace(item, audio=fetched(item.audio))
             return
         if item.labels.name == slakh.METADATA:  # And the notes beside it.

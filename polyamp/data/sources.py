@@ -48,7 +48,7 @@ def load(recording: Recording, use_drums: bool = False) -> tuple[np.ndarray, Not
     """
     audio = reading.read(recording.audio)
     if recording.labels is None:
-        return audio, Notes.of([], [], [], [])
+        return audio, Notes.empty()
     return audio, notes.crop(read_labels(recording.labels, use_drums), 0.0, len(audio) / constants.SAMPLE_RATE, clip=False)
 
 
