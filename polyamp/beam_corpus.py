@@ -16,7 +16,7 @@ import numpy as np
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 from apache_beam.utils import shared
 
-from polyamp import constants, corpus, light, notes, predict
+from polyamp import constants, corpus, light, notes, predict, windows
 from polyamp.audio import level, reading
 from polyamp.checkpoint import Loaded
 from polyamp.corpus import Job, Weights
@@ -83,14 +83,14 @@ class CutWindows(beam.DoFn):
         self._hparams = hparams
 
     def process(self, job: Job) -> Iterator[Any]:
-        core, margin = predict.window_frames(self._hparams)
+        core, margin = windows.window_frames(self._hparams)
         samples = _Counter()
         count = 0
         try:
             with corpus.local(job.audio) as path:
                 blocks = reading.Repeated(path)
                 heard = level.brought_to(lambda: _named(blocks(), path, job), self._hparams.predict_level_db)
-                for window, kept in predict.windows(samples.of(heard()), core, margin, self._hparams.hop_length):
+                for window, kept in windows.windows(samples.of(heard()), core, margin, self._hparams.hop_length):
                     yield (os.fsencode(job.output), count, kept), window
                     count += 1
         except PolyampError as error:
@@ -239,7 +239,7 @@ def transcribe(jobs: Sequence[Job], weights: Weights, options: Sequence[str], ba
     if weights.model_type == "AUTOREGRESSIVE":
         _ = recordings | "Transcribe" >> beam.ParDo(TranscribeWhole(weights, model, shared.Shared()))
     else:
-        margin = predict.window_frames(loaded.hparams)[1]
+        margin = windows.window_frames(loaded.hparams)[1]
         cut = recordings | "Cut" >> beam.ParDo(CutWindows(loaded.hparams)).with_outputs(_DONE, main="windows")
         rolls = (
             cut.windows

@@ -27,8 +27,8 @@ from polyamp import checkpoint, startup, state_stream
 from polyamp.audio import log_frequency
 from polyamp.errors import CheckpointError
 from polyamp.hparams import MelodicHParams, TimbreHParams
-from polyamp.predict import window_frames
 from polyamp.roll_stream import RollNetwork
+from polyamp.windows import window_frames
 
 SUFFIX = ".tflite.xz"  # Compressed, as layers that all pitches share are laid out as matrices over all of them.
 ROLLS, FAMILIES = "rolls", "families"  # Signatures.
@@ -143,7 +143,7 @@ def is_possible(model_type: str, hparams: MelodicHParams) -> bool:
 
 
 def window_length(hparams: MelodicHParams) -> int:
-    """Frames of the spectrum of the windows, margins included, in which families are told: see `predict.window_frames`."""
+    """Frames of the spectrum of the windows, margins included, in which families are told: see `windows.window_frames`."""
     assert isinstance(hparams, TimbreHParams)
     core, margin = window_frames(hparams)
     return 1 + (core + 2 * margin - 1) * hparams.hop_length // hparams.timbre_hop_length

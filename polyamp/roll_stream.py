@@ -7,7 +7,7 @@ import numpy as np
 
 from polyamp import constants
 from polyamp.audio import log_frequency
-from polyamp.predict import GrowingRolls, filled
+from polyamp.windows import GrowingRolls, filled
 
 _SPECTRUM = "spectrum"  # What a network takes that is not kept from the piece before.
 

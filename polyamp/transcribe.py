@@ -12,9 +12,9 @@ from polyamp.data.note_lists import note_list
 from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
 from polyamp.notes import Notes, instruments, states
 from polyamp.notes.dynamics import running_velocities
-from polyamp.predict import predict_rolls, window_frames, windows
 from polyamp.roll_stream import RollNetwork
 from polyamp.state_stream import StateNetwork
+from polyamp.windows import predict_rolls, window_frames, windows
 
 _LIST_STEP = 64  # Lists of notes are padded to multiples of so many, as each new size may cost a compilation.
 
@@ -42,7 +42,7 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
 def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str, np.ndarray]:
     """What a Melodic or Full model answers for a recording at the level that it expects.
 
-    See `predict.predict_rolls`, and `polyamp.roll_stream` for what does without Keras.
+    See `windows.predict_rolls`, and `polyamp.roll_stream` for what does without Keras.
     """
     heard = level.brought_to(blocks, hparams.predict_level_db)
     rolls_part = part(model, light.ROLLS)

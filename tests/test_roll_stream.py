@@ -6,8 +6,8 @@ import pytest
 
 from polyamp import constants, hparams, models
 from polyamp.models import pitch_shared
-from polyamp.predict import predict_rolls
 from polyamp.roll_stream import RollNetwork
+from polyamp.windows import predict_rolls
 
 PIECE = 16  # Frames.
 
