@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from polyamp import atomic, constants, notes, startup
-from polyamp.audio import reading
+from polyamp.audio import containers, reading
 from polyamp.errors import PolyampError
 from polyamp.hparams import TimbreHParams
 
@@ -176,7 +176,7 @@ def _plan(
     for audio in paths:
         output = (Path(output_dir) if output_dir is not None else audio.parent) / f"{audio.stem}{suffix}{extension}"
         try:
-            reading.check_is_file(audio)
+            containers.check_is_file(audio)
             if output_dir is None:
                 _check_writable(audio.parent)
             if not suffix and output.exists() and os.path.samefile(output.parent, audio.parent):

@@ -25,7 +25,7 @@ from polyamp import startup  # noqa: E402
 
 startup.limit_blas_threads()
 from polyamp import atomic  # noqa: E402
-from polyamp.audio import reading  # noqa: E402
+from polyamp.audio import containers  # noqa: E402
 from polyamp.errors import PolyampError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _check() -> None:
     if _INPUT.value == "-" and sys.stdin is None:
         raise PolyampError("--input=-: standard input is closed.")
     if _is_file(_INPUT.value):
-        reading.check_is_file(_INPUT.value)
+        containers.check_is_file(_INPUT.value)
     if _OUTPUT.value:
         atomic.check_replaceable(_OUTPUT.value)
         if _is_file(_INPUT.value) and os.path.exists(_OUTPUT.value) and os.path.samefile(_INPUT.value, _OUTPUT.value):

@@ -1,0 +1,163 @@
+"""Opens audio files: libsndfile reads what it knows (WAV, FLAC, Ogg, MP3, AIFF ...), an `ffmpeg` on the PATH everything else.
+
+What comes out is as the file has it, in rate and channels, a chunk at a time; `polyamp.audio.reading` makes 16 kHz mono of it.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import soundfile
+
+from polyamp.errors import AudioError
+
+_CHUNK_VALUES = 2**18  # Samples times channels that are decoded at a time.
+_UNKNOWN_FRAMES = 2**62  # libsndfile announces more than this when a header does not say how long the file is.
+
+# WAV (little-endian and big-endian) and AIFF by their first bytes: byte order, and which chunk holds the sound.
+_SOUND_CHUNKS = {b"RIFF": ("<", b"data"), b"RIFX": (">", b"data"), b"FORM": (">", b"SSND")}
+_UNKNOWN_BYTES = 0x7FFF_0000  # A chunk of this length or more is one whose length was not known when its header was written.
+_SLACK_BYTES = 4096  # A whole file may hold this many bytes fewer than its header says, or 1 % if that is less.
+
+# One decoded source: its rate in Hz and its chunks, float32 [samples, channels].
+Source = tuple[int, Iterator[np.ndarray]]
+
+
+def check_is_file(path: str | os.PathLike[str]) -> None:
+    """Raises `AudioError` unless `path` is a readable file with something in it; whether that is audio shows on reading."""
+    name = os.fspath(path)
+    try:
+        status = os.stat(name)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioError(f"{name}: no such file.") from error
+    except OSError as error:  # In a folder that is closed to this user, a name too long ...
+        raise AudioError(f"{name}: cannot be read ({error.strerror}).") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{name}: is a directory; name the audio files in it, for example {Path(name) / '*.wav'}.")
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{name}: not a regular file; save the audio to a file first.")
+    if not os.access(name, os.R_OK):
+        raise AudioError(f"{name}: may not be read by this user; change its permissions.")
+    if status.st_size == 0:
+        raise AudioError(f"{name}: the file is empty.")
+
+
+def open_file(name: str, stack: contextlib.ExitStack) -> Source:
+    """Opens a file with libsndfile, or failing that with ffmpeg; `stack` closes it.
+
+    Raises:
+        AudioError: Neither can read it, or its header says that it is longer than it is. Damage further on raises from the
+            chunks when it is reached.
+    """
+    try:
+        sound = stack.enter_context(soundfile.SoundFile(os.fsencode(name) if os.name == "posix" else name))
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: soundfile takes names in .raw for headerless audio.
+        if not shutil.which("ffmpeg"):
+            raise AudioError(
+                f"{name}: no audio that libsndfile can read ({reason_of(error)}); if it is in another format, install ffmpeg."
+            ) from error
+        return _open_ffmpeg(name, stack)
+    announced, there = _announced_bytes(name) or (1, 1)
+    if there + min(_SLACK_BYTES, announced // 100) < announced < _UNKNOWN_BYTES:
+        raise AudioError(f"{name}: cut short, has {there / announced:.0%} of its audio; get a complete copy.")
+    # Of a recorder that was stopped; of a program that wrote to a pipe, whose file libsndfile cannot read to its end.
+    if announced == 0 < there or sound.format == "FLAC" and sound.frames >= _UNKNOWN_FRAMES:
+        if not shutil.which("ffmpeg"):
+            raise AudioError(f"{name}: does not say how long it is; install ffmpeg, which reads it all the same.")
+        return _open_ffmpeg(name, stack)
+    return sound.samplerate, chunks_of(sound, name)
+
+
+def _announced_bytes(name: str) -> tuple[int, int] | None:
+    """How many bytes of sound the header of a WAV or AIFF file says that there are, and how many are there; None for others.
+
+    libsndfile reads what there is without a word. Programs that write to a pipe, or are stopped, leave 0, or about 2 or 4 GB.
+    """
+    with open(name, "rb") as file:
+        form, size = file.read(12)[:4], os.fstat(file.fileno()).st_size
+        if form not in _SOUND_CHUNKS:
+            return None
+        byte_order, sound_chunk = _SOUND_CHUNKS[form]
+        while len(header := file.read(8)) == 8:
+            chunk, length = struct.unpack(f"{byte_order}4sI", header)
+            if chunk == sound_chunk:
+                return length, size - file.tell()
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return None
+
+
+def reason_of(error: Exception) -> str:
+    """The bare cause from soundfile's `Error opening <file>: <cause>.`."""
+    return str(getattr(error, "error_string", error)).rstrip(".")
+
+
+def chunks_of(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
+    """Yields [samples, channels] until the end, which must be where the header says."""
+    frames = max(1, _CHUNK_VALUES // sound.channels)
+    done = 0
+    while True:
+        try:
+            chunk = sound.read(frames, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            where = f"between {done / sound.samplerate:.0f} and {(done + frames) / sound.samplerate:.0f} s"
+            raise AudioError(f"{name}: damaged {where} ({reason_of(error)}); get a complete copy.") from error
+        if not len(chunk):
+            break
+        done += len(chunk)
+        yield chunk
+    # Lengths of MP3 files without a table of contents are estimates; the other formats know theirs.
+    if sound.format != "MP3" and "MPEG" not in sound.subtype and done < sound.frames < _UNKNOWN_FRAMES:
+        seconds = f"{done / sound.samplerate:.2f} s of {sound.frames / sound.samplerate:.2f} s"
+        raise AudioError(f"{name}: cut short or damaged, ends after {seconds}; get a complete copy.")
+
+
+def _open_ffmpeg(name: str, stack: contextlib.ExitStack) -> Source:
+    """Starts ffmpeg writing the first audio stream, undisturbed in rate and channels, as AU with 32-bit floats to a pipe."""
+    # `file:` and the whitelist keep names and playlists from making ffmpeg fetch anything else.
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{name}"]
+    command += ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+    messages = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)
+    stack.callback(_stop, process)
+    assert process.stdout is not None
+    header = process.stdout.read(24)
+    if len(header) < 24:
+        process.wait()
+        raise AudioError(f"{name}: no audio that libsndfile or ffmpeg can read ({_last_line(messages, name)}).")
+    _, offset, _, _, rate, channels = struct.unpack(">4s5I", header)
+    process.stdout.read(offset - len(header))  # The rest of the header is a comment.
+    return rate, _ffmpeg_chunks(process, channels, messages, name)
+
+
+def _ffmpeg_chunks(process: subprocess.Popen[bytes], channels: int, messages: IO[bytes], name: str) -> Iterator[np.ndarray]:
+    """Yields [samples, channels] from ffmpeg's pipe."""
+    assert process.stdout is not None
+    frames = max(1, _CHUNK_VALUES // channels)
+    while data := process.stdout.read(4 * channels * frames):
+        whole = len(data) // (4 * channels) * channels
+        yield np.frombuffer(data, ">f4", count=whole).astype(np.float32).reshape(-1, channels)
+    if process.wait() != 0:
+        raise AudioError(f"{name}: ffmpeg could not read it to the end ({_last_line(messages, name)}).")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends ffmpeg, also when the caller of `stream` did not want all blocks."""
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _last_line(messages: IO[bytes], name: str) -> str:
+    """The last line that ffmpeg wrote to its standard error, without the file's name."""
+    messages.seek(0)
+    lines = messages.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].replace(f"file:{name}: ", "").rstrip(".") if lines else "ffmpeg gave no reason"
