@@ -83,6 +83,22 @@ def make_folder(path: str | os.PathLike, flag: str = "") -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        advice = f"; choose another {flag}" if flag else ""
-        raise PolyampError(f"{path}: cannot be made a folder ({error.strerror}){advice}.") from error
+        raise PolyampError(f"{path}: cannot be made a folder ({error.strerror}){_advice(flag)}.") from error
     return path
+
+
+def check_folder(path: str | os.PathLike, flag: str = "") -> None:
+    """Finds out, before anything is computed, whether files can be written to a folder.
+
+    Raises:
+        PolyampError: They cannot; says so, and to choose another by `flag` if that is given.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise PolyampError(f"{path}: cannot be written to ({error.strerror}){_advice(flag)}.") from error
+
+
+def _advice(flag: str) -> str:
+    return f"; choose another {flag}" if flag else ""

@@ -167,7 +167,7 @@ def write(job: Job, found: Notes, seconds: float, model: Mapping[str, Any]) -> N
         model: What transcribed it, for the JSON file.
 
     Raises:
-        DataError: A file cannot be written.
+        PolyampError: A file cannot be written.
     """
     families = instruments.families_of(found)
     listing: dict[str, Any] = {

@@ -5,7 +5,6 @@ import functools
 import glob
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from polyamp.checkpoint import Loaded
 
 DEFAULT_SUFFIX = "-polyamp"
+_OUTPUT_DIR = "--output_dir"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,14 +171,14 @@ def _plan(
     if os.sep in suffix or (os.altsep and os.altsep in suffix):
         raise PolyampError(f"{suffix!r} cannot end a file name; to write elsewhere, give an output directory.")
     if output_dir is not None:
-        _check_writable(Path(output_dir))
+        atomic.check_folder(atomic.make_folder(output_dir, _OUTPUT_DIR), _OUTPUT_DIR)
     jobs = []
     for audio in paths:
         output = (Path(output_dir) if output_dir is not None else audio.parent) / f"{audio.stem}{suffix}{extension}"
         try:
             containers.check_is_file(audio)
             if output_dir is None:
-                _check_writable(audio.parent)
+                atomic.check_folder(audio.parent, _OUTPUT_DIR)
             if not suffix and output.exists() and os.path.samefile(output.parent, audio.parent):
                 raise PolyampError(f"{output}: is there already, maybe not from here; give a suffix or an output directory.")
         except PolyampError as error:
@@ -186,16 +186,6 @@ def _plan(
             continue
         jobs.append((audio, output))
     return jobs
-
-
-def _check_writable(folder: Path) -> None:
-    """Makes the folder if need be; `PolyampError` unless a file can be written there, found out before anything is computed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise PolyampError(f"{folder}: cannot be written to ({error.strerror}); give another output directory.") from error
 
 
 def _counted(audio: Callable[[], Iterator[np.ndarray]], progress: tqdm) -> Iterator[np.ndarray]:

@@ -113,7 +113,7 @@ def test_a_suffix_cannot_lead_elsewhere(tmp_path, suffix):
 def test_unwritable_output_is_said_before_anything_is_loaded(tmp_path, fake_model):
     _write_burst(tmp_path / "a.wav")
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PolyampError, match=r"file/out: cannot be written to \(Not a directory\)"):
+    with pytest.raises(PolyampError, match=r"file/out: cannot be made a folder \(Not a directory\); choose another --out"):
         predict.predict("MELODIC", str(tmp_path / "a.wav"), output_dir=str(tmp_path / "file" / "out"))
     assert not fake_model
 

@@ -110,24 +110,21 @@ def remove(place: str) -> None:
 
 
 def write(place: str, content: bytes) -> None:
-    """Writes a file that is there as a whole or not at all."""
+    """Writes a file that is there as a whole or not at all; `PolyampError` if it cannot be written."""
     with writing(place) as local:
         local.write_bytes(content)
 
 
 @contextlib.contextmanager
 def writing(place: str) -> Iterator[Path]:
-    """Gives a local file to write to, which gets its name and place when the block is left, unless by an exception."""
+    """Gives a local file to write to, which gets its name and place when the block is left, unless by an exception.
+
+    Raises:
+        PolyampError: It cannot be written.
+    """
     if not is_remote(place):
-        path = Path(place)
-        temporary = path.with_name(f".{atomic.unique()}.tmp")
-        try:
-            with _named(place, "written"):
-                yield temporary
-                os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with atomic.replacing(place) as temporary:
+            yield temporary
         return
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / name(place)

@@ -224,7 +224,7 @@ def write(shard: Shard, progress: Callable[[], Any] = lambda: None) -> Outcome:
         progress: Called after every recording.
 
     Raises:
-        DataError: The file cannot be written.
+        PolyampError: The file cannot be written.
     """
     from polyamp.data import records  # Takes seconds to import.
 

@@ -170,7 +170,7 @@ def write(path: str | Path, examples: Iterable[Any], to_record: Callable[[Any], 
         to_record: The schema: what makes a record of an example.
 
     Raises:
-        DataError: The file cannot be written.
+        PolyampError: The file cannot be written.
     """
     with places.writing(os.fspath(path)) as temporary, writer(temporary) as write_record:
         for example in examples:
