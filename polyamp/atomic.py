@@ -94,7 +94,7 @@ def check_folder(path: str | os.PathLike, flag: str = "") -> None:
         PolyampError: They cannot; says so, and to choose another by `flag` if that is given.
     """
     try:
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=Path(path)):
             pass
     except OSError as error:
         raise PolyampError(f"{path}: cannot be written to ({error.strerror}){_advice(flag)}.") from error

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a c
 from polyamp import beam_options, startup  # noqa: E402
 
 if TYPE_CHECKING:
-    from polyamp.data.preparation import Shard, SplitSum
+    from polyamp.data.sharding import Shard, SplitSum
 
 
 _DATASET = flags.DEFINE_enum(
@@ -74,14 +74,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(beam_options: Sequence[str]) -> None:
     startup.start_keras()
-    from polyamp.data import places, preparation
+    from polyamp.data import places, sharding
     from polyamp.errors import DataError
 
     if 0 < _MAX_LENGTH.value < _MIN_LENGTH.value:
         raise DataError(f"--min_length={_MIN_LENGTH.value:g} is above --max_length={_MAX_LENGTH.value:g}.")
-    settings = preparation.Settings(_MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value, _ROOM_COPIES.value)
-    with preparation.shadow_of(_INPUT_DIR.value) as shadow:
-        shards = preparation.plan(
+    settings = sharding.Settings(_MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value, _ROOM_COPIES.value)
+    with sharding.shadow_of(_INPUT_DIR.value) as shadow:
+        shards = sharding.plan(
             dataset=_DATASET.value,
             input_dir=_INPUT_DIR.value,
             output_dir=_OUTPUT_DIR.value,
@@ -92,12 +92,12 @@ def _run(beam_options: Sequence[str]) -> None:
             shadow=shadow,
         )
     places.make_folder(_OUTPUT_DIR.value)
-    missing = preparation.missing(shards)
+    missing = sharding.missing(shards)
     if beam_options:
         _write_with_beam(missing, beam_options)
     else:
         _write_here(missing)
-    _report(preparation.sum_up(shards))
+    _report(sharding.sum_up(shards))
 
 
 def _write_here(shards: "Sequence[Shard]") -> None:

@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from polyamp.data import preparation
-from polyamp.data.preparation import Shard
+from polyamp.data.sharding import Shard
 from polyamp.errors import PolyampError
 
 NAMESPACE = "polyamp"

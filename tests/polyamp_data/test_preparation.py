@@ -12,8 +12,8 @@ import soundfile
 from apache_beam.io.filesystem import FileMetadata
 
 from polyamp import beam_corpus, corpus
-from polyamp.data import places, preparation, records
-from polyamp.data.preparation import Settings, Shard
+from polyamp.data import places, preparation, records, sharding
+from polyamp.data.sharding import Settings, Shard
 from polyamp.errors import DataError
 
 WHOLE = Settings(max_length=0.0)
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _plan(folder: Path | str, output: Path | str, settings: Settings = WHOLE, shards: int = 3) -> list[Shard]:
-    return preparation.plan("folder", str(folder), str(output), settings, num_shards=shards)
+    return sharding.plan("folder", str(folder), str(output), settings, num_shards=shards)
 
 
 def _contents(output: Path) -> dict[str, bytes]:
@@ -39,7 +39,7 @@ def _contents(output: Path) -> dict[str, bytes]:
 
 
 def _write_all(shards: list[Shard]) -> None:
-    for shard in preparation.missing(shards):
+    for shard in sharding.missing(shards):
         preparation.write(shard)
 
 
@@ -59,11 +59,11 @@ def test_counts_and_contents(folder: Path, tmp_path: Path):
     assert sorted((one.id, one.duration, one.notes.pitch.tolist()) for one in found) == [
         (f"r{number}", number, [50 + number]) for number in range(1, 8)
     ]
-    (total,) = preparation.sum_up(shards)
+    (total,) = sharding.sum_up(shards)
     assert total.counts == {"recordings": 7, "examples": 7, "notes": 7, "seconds": 28.0} and not total.failures
     for shard in shards:
         own = [one for one in found if one.id in {item.id for item in shard.items}]
-        assert preparation.outcome(shard).counts["seconds"] == sum(one.duration for one in own)
+        assert sharding.outcome(shard).counts["seconds"] == sum(one.duration for one in own)
 
 
 def test_segments_of_one_recording_are_shuffled(folder: Path, tmp_path: Path):
@@ -96,14 +96,14 @@ def test_a_finished_shard_is_left_alone_and_a_missing_one_written(folder: Path, 
     shards = _plan(folder, tmp_path)
     _write_all(shards)
     undisturbed = _contents(tmp_path)
-    assert preparation.missing(shards) == []
+    assert sharding.missing(shards) == []
 
     # As if killed: one not begun, one without its note, one half written.
     Path(shards[0].place).unlink()
     Path(shards[1].noted_in).unlink()
     os.truncate(shards[1].place, 100)
     before = os.stat(shards[2].place).st_mtime_ns
-    assert preparation.missing(shards) == shards[:2]
+    assert sharding.missing(shards) == shards[:2]
     _write_all(shards)
     assert _contents(tmp_path) == undisturbed and os.stat(shards[2].place).st_mtime_ns == before
 
@@ -122,11 +122,11 @@ def test_a_shard_interrupted_while_writing_has_no_name_yet(folder: Path, tmp_pat
 def test_other_settings_or_shards_are_refused(folder: Path, tmp_path: Path):
     _write_all(_plan(folder, tmp_path))
     with pytest.raises(DataError, match="was made with other settings"):
-        preparation.missing(_plan(folder, tmp_path, Settings(0.5, 1.0)))
+        sharding.missing(_plan(folder, tmp_path, Settings(0.5, 1.0)))
     with pytest.raises(DataError, match="another --num_shards"):
-        preparation.missing(_plan(folder, tmp_path, shards=4))
+        sharding.missing(_plan(folder, tmp_path, shards=4))
     with pytest.raises(DataError, match="was made with other settings"):  # The same recordings, without notes.
-        preparation.missing(preparation.plan("audio", str(folder), str(tmp_path), num_shards=len(_plan(folder, tmp_path))))
+        sharding.missing(sharding.plan("audio", str(folder), str(tmp_path), num_shards=len(_plan(folder, tmp_path))))
 
 
 def test_failures_are_listed_and_tried_again(folder: Path, tmp_path: Path):
@@ -140,7 +140,7 @@ def test_failures_are_listed_and_tried_again(folder: Path, tmp_path: Path):
     (source / "r5.tsv").write_text("not, a, note\n")
     shards = _plan(source, output)
     _write_all(shards)
-    (total,) = preparation.sum_up(shards)
+    (total,) = sharding.sum_up(shards)
     assert total.counts["recordings"] == 5
     listed = [json.loads(line) for line in (output / "train.failed.jsonl").read_text().splitlines()]
     assert [failure["id"] for failure in listed] == ["r3", "r5"]
@@ -150,13 +150,13 @@ def test_failures_are_listed_and_tried_again(folder: Path, tmp_path: Path):
     (source / "r3.wav").write_bytes(sound)
     (source / "r5.tsv").write_bytes((folder / "r5.tsv").read_bytes())
     _write_all(shards)
-    assert preparation.sum_up(shards)[0].counts["recordings"] == 7
+    assert sharding.sum_up(shards)[0].counts["recordings"] == 7
     assert not (output / "train.failed.jsonl").exists()
 
 
 def test_a_shard_that_was_not_written_is_an_error(folder: Path, tmp_path: Path):
     with pytest.raises(DataError, match="was not written"):
-        preparation.sum_up(_plan(folder, tmp_path))
+        sharding.sum_up(_plan(folder, tmp_path))
 
 
 def test_only_training_recordings_have_copies_in_rooms(folder: Path, tmp_path: Path):
@@ -167,7 +167,7 @@ def test_only_training_recordings_have_copies_in_rooms(folder: Path, tmp_path: P
     (tmp_path / "out").mkdir()
     shards = _plan(tmp_path / "in", tmp_path / "out", Settings(max_length=0.0, room_copies=2), shards=1)
     _write_all(shards)
-    counts = {shard.split: preparation.outcome(shard).counts for shard in shards}
+    counts = {shard.split: sharding.outcome(shard).counts for shard in shards}
     assert {split: (of["recordings"], of["examples"], of["notes"]) for split, of in counts.items()} == {
         "train": (1, 3, 3),
         "validation": (1, 1, 1),
@@ -248,14 +248,14 @@ def test_from_and_to_another_file_system(folder: Path, tmp_path: Path, monkeypat
     (tmp_path / "set" / "r2.wav").write_bytes(b"no audio")
 
     def run(input_dir: str, output_dir: str) -> None:
-        with preparation.shadow_of(input_dir) as shadow:
-            shards = preparation.plan("folder", input_dir, output_dir, WHOLE, num_shards=2, shadow=shadow)
+        with sharding.shadow_of(input_dir) as shadow:
+            shards = sharding.plan("folder", input_dir, output_dir, WHOLE, num_shards=2, shadow=shadow)
         places.make_folder(output_dir)
-        assert len(preparation.missing(shards)) == 2
+        assert len(sharding.missing(shards)) == 2
         for shard in shards:
             preparation.write(shard)
-        assert preparation.sum_up(shards)[0].counts["recordings"] == 6
-        assert len(preparation.missing(shards)) == 1  # In which one failed.
+        assert sharding.sum_up(shards)[0].counts["recordings"] == 6
+        assert len(sharding.missing(shards)) == 1  # In which one failed.
 
     run("elsewhere://set", "elsewhere://out")
     run(str(tmp_path / "set"), str(tmp_path / "here"))
@@ -272,8 +272,8 @@ def test_slakh_tracks_are_fetched_with_the_notes_of_their_stems(
 ):
     monkeypatch.setattr(Elsewhere, "root", str(tmp_path))
     make_track(tmp_path / "slakh" / "train" / "Track00001")
-    with preparation.shadow_of("elsewhere://slakh") as shadow:
-        (shard,) = preparation.plan("slakh", "elsewhere://slakh", str(tmp_path), WHOLE, num_shards=1, shadow=shadow)
+    with sharding.shadow_of("elsewhere://slakh") as shadow:
+        (shard,) = sharding.plan("slakh", "elsewhere://slakh", str(tmp_path), WHOLE, num_shards=1, shadow=shadow)
     preparation.write(shard)
     (example,) = records.read([shard.place])
     assert example.notes.program.tolist() == [1, 30, 30]
@@ -283,5 +283,5 @@ def test_a_remote_place_that_is_not_there_is_one_line(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Elsewhere, "root", str(tmp_path))
     with pytest.raises(DataError, match=r"elsewhere://absent/a\.wav: cannot be read"):
         places.fetch("elsewhere://absent/a.wav", tmp_path / "a.wav")
-    with pytest.raises(DataError, match="nowhere://set: cannot be read"), preparation.shadow_of("nowhere://set"):
+    with pytest.raises(DataError, match="nowhere://set: cannot be read"), sharding.shadow_of("nowhere://set"):
         pass
