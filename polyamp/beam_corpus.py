@@ -48,9 +48,7 @@ class RollsHandler(ModelHandler[np.ndarray, dict[str, np.ndarray], Any]):
         from polyamp import transcribe
 
         loaded = predict.load(*self._weights.where)
-        part = transcribe.part(loaded.model, light.ROLLS)
-        part.jit_compile = loaded.hparams.jit_compile
-        return part
+        return transcribe.part(loaded.model, light.ROLLS, loaded.hparams)
 
     def run_inference(
         self, batch: Sequence[np.ndarray], model: Any, inference_args: dict[str, Any] | None = None

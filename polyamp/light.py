@@ -40,7 +40,6 @@ class Part:
     """A part of a model, called like that of a Keras model."""
 
     predict_on_batch: Callable[[Any], Any]
-    jit_compile: bool = False  # Has no effect.
 
 
 class LightModel:

@@ -1,7 +1,6 @@
 """What a Melodic or Full model answers for a recording, piece after piece, each computed once, without Keras."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -22,8 +21,6 @@ class RollNetwork:
         shapes: Of what it takes, by name.
         hop_length: Samples from frame to frame.
     """
-
-    jit_compile: Any = False  # As Keras models have it; no effect.
 
     def __init__(self, run: Callable[..., dict[str, np.ndarray]], shapes: Mapping[str, tuple[int, ...]], hop_length: int):
         self._run = run

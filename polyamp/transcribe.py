@@ -45,7 +45,7 @@ def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str,
     See `windows.predict_rolls`, and `polyamp.roll_stream` for what does without Keras.
     """
     heard = level.brought_to(blocks, hparams.predict_level_db)
-    rolls_part = part(model, light.ROLLS)
+    rolls_part = part(model, light.ROLLS, hparams)
     if isinstance(rolls_part, RollNetwork):
         return rolls_part.predict(heard())
     return predict_rolls(rolls_part, heard(), hparams)
@@ -57,13 +57,13 @@ def with_programs(model: Model, blocks: Blocks, found: Notes, hparams: FullHPara
     return instruments.with_programs(found, posteriors, hparams)
 
 
-def part(model: Model, name: str) -> Any:
+def part(model: Model, name: str, hparams: MelodicHParams) -> Any:
     """The part of a model, on whatever it runs, with that name: see `polyamp.models.parts`."""
     if isinstance(model, light.LightModel):
         return model.part(name)
     from polyamp.models import parts  # Imports Keras.
 
-    return parts.part(model, name)
+    return parts.part(model, name, hparams)
 
 
 def predict_states(model: Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> dict[str, np.ndarray]:
@@ -81,8 +81,7 @@ def predict_states(model: Model, blocks: Iterable[np.ndarray], hparams: Autoregr
     """
     if isinstance(model, StateNetwork):
         return model.predict(blocks)
-    recurrent = part(model, "states")
-    recurrent.jit_compile = hparams.jit_compile
+    recurrent = part(model, "states", hparams)
     carry = recurrent.initial_carry()
     parts: list[dict[str, np.ndarray]] = []
     for features in acoustic_features(model, blocks, hparams):
@@ -120,8 +119,7 @@ def acoustic_features(model: Model, blocks: Iterable[np.ndarray], hparams: Autor
         blocks: The audio, 16 kHz mono float32 [samples], in blocks of any length.
         hparams: The model's.
     """
-    acoustic = part(model, "features")
-    acoustic.jit_compile = hparams.jit_compile
+    acoustic = part(model, "features", hparams)
     core, margin = window_frames(hparams)[0], hparams.margin_frames
     for window, kept in windows(blocks, core, margin, hparams.hop_length):
         yield acoustic.predict_on_batch(window[np.newaxis])[:, margin : margin + kept]
@@ -136,8 +134,7 @@ def predict_families(model: Model, blocks: Iterable[np.ndarray], of: Notes, hpar
         of: Notes in seconds from its start. Those outside the piano's range get zeros.
         hparams: The model's.
     """
-    families_part = part(model, light.FAMILIES)
-    families_part.jit_compile = hparams.jit_compile
+    families_part = part(model, light.FAMILIES, hparams)
     hop, rate = hparams.hop_length, hparams.frames_per_second
     core, margin = window_frames(hparams)
     on_piano = (of.pitch >= constants.MIN_MIDI_PITCH) & (of.pitch <= constants.MAX_MIDI_PITCH)

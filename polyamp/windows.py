@@ -33,7 +33,6 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
     Raises:
         ValueError: The model answers with another number of frames.
     """
-    model.jit_compile = hparams.jit_compile  # Keras' own choice, XLA, compiles longer than most recordings take.
     hop = hparams.hop_length
     core, margin = window_frames(hparams)
     rolls = GrowingRolls()

@@ -195,11 +195,7 @@ def model_rate(examples_path: str, hparams: "MelodicHParams", steps: int) -> Rat
 
     batch = next(_batches(examples_path, hparams, seed=0))
     model = models.build(_MODEL_TYPE.value, hparams)
-    model.compile(
-        train.make_optimizer(hparams, steps + 1),
-        jit_compile=hparams.jit_compile,
-        **models.loss_arguments(_MODEL_TYPE.value, hparams),
-    )
+    model.compile(train.make_optimizer(hparams, steps + 1), **models.compile_arguments(_MODEL_TYPE.value, hparams))
     return _step_rate(lambda: model.train_on_batch(*batch), steps, hparams)
 
 

@@ -156,7 +156,10 @@ def test_trains_on_the_jax_backend(folder, tmp_path):
     flags = [f"--examples_path={folder / 'train.tfrecord'}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}"]
     steps = ["--config=autoregressive_tiny", "--num_steps=4", "--checkpoint_interval=4", "--hparams={free_running_after:0}"]
     command = [sys.executable, str(Path(__file__).parents[1] / "polyamp_runner.py"), TYPE, *flags, *steps]
-    result = subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        command, env=os.environ | {"KERAS_BACKEND": "jax", "JAX_LOG_COMPILES": "1"}, capture_output=True, text=True, timeout=300
+    )
     assert result.returncode == 0, result.stderr
+    assert result.stderr.count("Finished XLA compilation of jit(train_step)") == 1  # A step is one program, compiled once.
     # The weights are the same thing on every backend.
     assert checkpoint.load_model("AUTOREGRESSIVE", tmp_path).step == 4

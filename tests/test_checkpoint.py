@@ -47,7 +47,7 @@ def test_weights_come_back_exactly(tmp_path, folder):
 def test_optimizer_state_comes_back_exactly(folder):
     def compiled():
         network = models.build("MELODIC", tiny()).get_layer("network")
-        network.compile(keras.optimizers.AdamW(0.01), **models.loss_arguments("MELODIC", tiny()))
+        network.compile(keras.optimizers.AdamW(0.01), **models.compile_arguments("MELODIC", tiny()))
         return network
 
     rng = np.random.default_rng(0)

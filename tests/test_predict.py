@@ -17,8 +17,6 @@ from polyamp.hparams import MelodicHParams
 class LoudModel:
     """Hears every pitch where the audio is loud; in numpy."""
 
-    jit_compile = None
-
     def predict_on_batch(self, audio):
         frames = 1 + audio.shape[1] // 512
         level = np.abs(np.pad(audio[0], (256, 512)))[: frames * 512].reshape(frames, 512).mean(axis=1)

@@ -345,8 +345,9 @@ def test_a_reader_that_stops_does_not_end_a_training(data, tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_the_tiny_preset_trains_on_the_jax_backend(data, tmp_path):
     flags = [f"--examples_path={data}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}"]
-    trained = runner(*flags, "--num_steps=3", "--checkpoint_interval=3", KERAS_BACKEND="jax")
+    trained = runner(*flags, "--num_steps=3", "--checkpoint_interval=3", KERAS_BACKEND="jax", JAX_LOG_COMPILES="1")
     output, _ = trained.communicate(timeout=300)
     assert trained.returncode == 0, output
+    assert output.count("Finished XLA compilation of jit(train_step)") == 1  # A step is one program, compiled once.
     # The weights are the same thing on every backend.
     assert checkpoint.load_model("MELODIC", tmp_path).step == 3

@@ -20,8 +20,6 @@ class FakeModel:
     All rolls but the offsets are near 0 where the clip is silent and near 1 where it is loud.
     """
 
-    jit_compile = None
-
     def __init__(self):
         self.shapes = []
 

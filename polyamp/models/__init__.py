@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from polyamp.hparams import MelodicHParams, model_hparams
-from polyamp.models import autoregressive, full, melodic, timbre
+from polyamp.models import autoregressive, full, melodic, parts, timbre
 
 _TYPES: dict[str, Any] = {"MELODIC": melodic, "TIMBRE": timbre, "FULL": full, "AUTOREGRESSIVE": autoregressive}
 
@@ -21,7 +21,7 @@ def build(model_type: str, hparams: MelodicHParams) -> keras.Model:
     return _TYPES[model_type].build(hparams)
 
 
-def loss_arguments(model_type: str, hparams: MelodicHParams) -> dict[str, Any]:
-    """The arguments of `keras.Model.compile` that say what is learned: "loss" and "loss_weights"."""
+def compile_arguments(model_type: str, hparams: MelodicHParams) -> dict[str, Any]:
+    """The arguments of `keras.Model.compile` but for the optimizer: what is learned, and whether XLA compiles the steps."""
     model_hparams(model_type)  # An error for types that there are not.
-    return _TYPES[model_type].loss_arguments(hparams)
+    return {"jit_compile": parts.uses_xla(hparams), **_TYPES[model_type].loss_arguments(hparams)}

@@ -6,14 +6,15 @@ from typing import Any
 
 import keras
 
+from polyamp.hparams import MelodicHParams
 from polyamp.models import autoregressive, full
 
 # Parts that were made already, as a new one would be compiled again; they go with the models.
 _MADE: "weakref.WeakKeyDictionary[keras.Model, dict[str, Any]]" = weakref.WeakKeyDictionary()
 
 
-def part(model: keras.Model, name: str) -> Any:
-    """A part of a model, the same one at every call.
+def part(model: keras.Model, name: str, hparams: MelodicHParams) -> Any:
+    """A part of a model, the same one at every call, that predicts as `uses_xla` says.
 
     Args:
         model: A built model.
@@ -21,13 +22,25 @@ def part(model: keras.Model, name: str) -> Any:
             "families", of a Timbre or Full model, takes "audio" and "notes" `[batch, notes, 3]` and answers "family", `[batch,
             notes, 12]`. "features" and "states", of an Autoregressive model, are `autoregressive.acoustic_part` and
             `autoregressive.RecurrentPart`.
+        hparams: The model's.
     """
     if name in ("rolls", "families") and getattr(model, "name", None) != "full":
-        return model  # Has no other part.
-    made = _MADE.setdefault(model, {})
-    if name not in made:
-        made[name] = _MAKERS[name](model)
-    return made[name]
+        found = model  # Has no other part.
+    else:
+        made = _MADE.setdefault(model, {})
+        if name not in made:
+            made[name] = _MAKERS[name](model)
+        found = made[name]
+    found.jit_compile = uses_xla(hparams)
+    return found
+
+
+def uses_xla(hparams: MelodicHParams) -> bool:
+    """Whether XLA compiles models: on TensorFlow as the settings say, as that takes longer than most recordings.
+
+    On JAX always: without it every operation is compiled and run by itself.
+    """
+    return hparams.jit_compile or keras.backend.backend() == "jax"
 
 
 def weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -8,7 +8,7 @@ import pytest
 
 from polyamp import constants, hparams, models
 from polyamp.errors import HParamsError
-from polyamp.models import losses, onsets_frames, pitch_shared
+from polyamp.models import losses, onsets_frames, parts, pitch_shared
 from polyamp.models.layers import HarmonicStack, IntervalDense
 
 PRESETS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs").glob("*.json") if "autoregr" not in path.stem)
@@ -189,3 +189,14 @@ def test_keras_own_files_hold_every_model(tmp_path, model_type, preset, override
     before, after = model(inputs), loaded(inputs)
     for name in before:
         np.testing.assert_allclose(before[name], after[name], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("backend", "asked", "used"), [("tensorflow", False, False), ("tensorflow", True, True), ("jax", False, True)]
+)
+def test_xla_compiles_where_it_is_asked_for_and_always_on_jax(monkeypatch, backend, asked, used):
+    settings = hparams.resolve("MELODIC", "tiny", {"jit_compile": asked})
+    model = models.build("MELODIC", settings)
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    assert models.compile_arguments("MELODIC", settings)["jit_compile"] is used
+    assert parts.part(model, "rolls", settings).jit_compile is used

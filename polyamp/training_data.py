@@ -1,0 +1,78 @@
+"""What a training learns from: batches of audio from TFRecords, or of spectrograms computed once."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from polyamp import callbacks, checkpoint
+from polyamp import hparams as hparams_lib
+from polyamp.data import cache, note_batches, pipeline, records, state_batches
+from polyamp.errors import PolyampError
+from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
+
+
+def check_teacher(model_type: str, model_dir: str | Path, teacher_id: str | None, cache_dir: str | None) -> None:
+    """Refuses a teacher where there can be none, and one that is not there, before anything is written."""
+    if not teacher_id:
+        return
+    if model_type != "MELODIC":
+        raise PolyampError("--teacher_id is for MELODIC only; leave it out.")
+    if not cache_dir:
+        raise PolyampError("--teacher_id: a teacher hears cached spectrograms; give --cache_dir, too.")
+    checkpoint.find(model_dir, "MELODIC", teacher_id)
+
+
+def check_paths(
+    model_type: str, examples_path: str, nsynth_examples_path: str | None, dataset_type: str | None, teacher_id: str | None
+) -> None:
+    """Refuses an unknown model type, data that it does not train on and data that are not there, before anything is written."""
+    hparams_lib.model_hparams(model_type)
+    if nsynth_examples_path and model_type not in ("TIMBRE", "FULL") or dataset_type and model_type != "TIMBRE":
+        raise PolyampError("--nsynth_examples_path is for TIMBRE and FULL and --dataset_type for TIMBRE only; leave it out.")
+    if nsynth_examples_path and dataset_type == "nsynth":
+        raise PolyampError("--dataset_type=nsynth takes notes from --examples_path alone; leave out --nsynth_examples_path.")
+    if nsynth_examples_path:
+        records.expand_paths(nsynth_examples_path)
+    paths = records.expand_paths(examples_path)
+    if dataset_type != "nsynth" and not teacher_id:
+        records.check_labelled(paths)
+
+
+def batches(
+    model: keras.Model,
+    examples_path: str,
+    nsynth_examples_path: str | None,
+    dataset_type: str | None,
+    hparams: MelodicHParams,
+    progress: callbacks.Progress,
+    num_steps: int,
+    cache_dir: str | None,
+) -> Any:
+    """Batches from the progress' step on: of audio from TFRecords, or of cached spectrograms."""
+    is_nsynth = dataset_type == "nsynth"
+    if cache_dir is None:
+        if isinstance(hparams, AutoregressiveHParams):
+            return state_batches.training_dataset(examples_path, hparams, progress.seed, progress.step, num_steps)
+        seed = progress.seed + progress.step  # A resumed run draws new crops instead of reading its way to where it was.
+        if isinstance(hparams, TimbreHParams):
+            return note_batches.training_dataset(examples_path, hparams, seed, nsynth_examples_path, is_nsynth)
+        return pipeline.training_dataset(examples_path, hparams, seed)
+    if nsynth_examples_path or is_nsynth:
+        raise PolyampError("mixes of single notes are made anew for every step and cannot be cached; leave out --cache_dir.")
+    cache.check_augmentation(hparams)  # Before the spectrograms are computed.
+    if isinstance(hparams, TimbreHParams):
+        note_batches.check_cacheable(hparams)
+    front_end = model.get_layer("spectrogram")
+    paths = records.expand_paths(examples_path)
+    directory = Path(cache_dir) / cache.cache_key(paths, front_end.get_config())
+    spectra = cache.build(
+        directory,
+        records.read(paths, on_error="skip"),
+        lambda audio: keras.ops.convert_to_numpy(front_end(audio[None]))[0],
+    )
+    if isinstance(hparams, AutoregressiveHParams):
+        return state_batches.cached_batches(spectra, hparams, progress.seed, progress.step, num_steps)
+    if isinstance(hparams, TimbreHParams):
+        return note_batches.cached_batches(spectra, hparams, progress.seed, progress.step)
+    return cache.batches(spectra, hparams, progress.seed, progress.step)
