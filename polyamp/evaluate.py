@@ -1,11 +1,12 @@
 """Runs a model over examples and scores it: one row of metrics per example, their mean, and on request what it heard."""
 
 import csv
+import functools
 import io
 import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,21 +67,8 @@ def evaluate(
     assess = assess or assessor(hparams)
     output_dir = atomic.make_folder(output_dir, "--output_dir")
     pictures = atomic.make_folder(save_path, "--save_path") if save_path else None
-    rows: list[tuple[str, dict[str, float]]] = []
-    names: set[str] = set()
-    confusion = np.zeros((constants.NUM_FAMILIES, constants.NUM_FAMILIES), np.int64)
-    for example in itertools.islice(examples, num_steps):
-        if not example.is_labelled:
-            raise DataError(f"{example.id}: a recording without notes; there is nothing to compare with.")
-        assessment = assess(loaded_model.model, hparams, example)
-        if assessment.families is not None:
-            confusion += metrics.confusion_matrix(*assessment.families)
-        rows.append((example.id, assessment.metrics))
-        logging.info("Evaluated %d: %s.", len(rows), example.id)
-        if pictures:
-            _save(assessment, example.id, pictures / _file_name(example.id, names))
-    if not rows:
-        raise DataError("there are no examples to evaluate.")
+    assessed = functools.partial(assess, loaded_model.model, hparams)
+    rows, confusion = _score(assessed, itertools.islice(examples, num_steps), pictures)
     mean = metrics.aggregate([row for _, row in rows])
     base = f"{_file_name(eval_name, set())}-{loaded_model.step}{_file_name(suffix, set()) if suffix else ''}"
     result = {
@@ -100,6 +88,28 @@ def evaluate(
     atomic.write_text(json_path, json.dumps(result, indent=2) + "\n")
     atomic.write_text(csv_path, _csv(rows, mean))
     return result | {"table": text, "json": str(json_path), "csv": str(csv_path)}
+
+
+def _score(
+    assess: Callable[["Example"], Assessment], examples: Iterable["Example"], pictures: Path | None
+) -> tuple[list[tuple[str, dict[str, float]]], np.ndarray]:
+    """The id and metrics of each example, and which family was taken for which, `[12, 12]`, over all notes."""
+    rows: list[tuple[str, dict[str, float]]] = []
+    names: set[str] = set()
+    confusion = np.zeros((constants.NUM_FAMILIES, constants.NUM_FAMILIES), np.int64)
+    for example in examples:
+        if not example.is_labelled:
+            raise DataError(f"{example.id}: a recording without notes; there is nothing to compare with.")
+        assessment = assess(example)
+        if assessment.families is not None:
+            confusion += metrics.confusion_matrix(*assessment.families)
+        rows.append((example.id, assessment.metrics))
+        logging.info("Evaluated %d: %s.", len(rows), example.id)
+        if pictures:
+            _save(assessment, example.id, pictures / _file_name(example.id, names))
+    if not rows:
+        raise DataError("there are no examples to evaluate.")
+    return rows, confusion
 
 
 def table(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) -> str:

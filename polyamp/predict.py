@@ -93,8 +93,6 @@ def predict(
     jobs = _plan(paths, output_dir, transcribed_file_suffix, extension, failures)
     if not jobs:
         return Summary((), tuple(failures))
-    from polyamp import transcribe
-
     loaded = load(model_type, model_dir, load_id, model_id, load_full, overrides or {})
     melodic = load("MELODIC") if model_type == "TIMBRE" else None
     written = []
@@ -109,9 +107,7 @@ def predict(
                 if melodic is not None:
                     written.append(_write_families(loaded, melodic, blocks, audio, output))
                 else:
-                    found = transcribe.transcribe(loaded.model, blocks, loaded.hparams)
-                    notes.write_midi(found, output, qpm)
-                    written.append(Transcript(audio, output, len(found)))
+                    written.append(_write_notes(loaded, blocks, audio, output, qpm))
         except PolyampError as error:
             failures.append(str(error))
             continue
@@ -134,9 +130,16 @@ def load(model_type: str, *where: Any) -> "Loaded":
     return loaded
 
 
-def _write_families(
-    loaded: "Loaded", melodic: "Loaded", blocks: Callable[[], Iterator[np.ndarray]], audio: Path, output: Path
-) -> Transcript:
+def _write_notes(loaded: "Loaded", blocks: reading.Blocks, audio: Path, output: Path, qpm: float) -> Transcript:
+    """Writes the notes that a model hears, as MIDI."""
+    from polyamp import transcribe
+
+    found = transcribe.transcribe(loaded.model, blocks, loaded.hparams)
+    notes.write_midi(found, output, qpm)
+    return Transcript(audio, output, len(found))
+
+
+def _write_families(loaded: "Loaded", melodic: "Loaded", blocks: reading.Blocks, audio: Path, output: Path) -> Transcript:
     """Writes which families a Timbre model hears in the notes that a Melodic one finds, as JSON."""
     from polyamp import recognize
 
