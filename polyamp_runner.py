@@ -1,6 +1,7 @@
 """Trains, evaluates and runs PolyAMP's transcription models.
 
-python polyamp_runner.py --mode=predict --model_type=MELODIC --audio_filename=recording.flac
+python polyamp_runner.py recording.flac
+python polyamp_runner.py --mode=predict --model_type=FULL --audio_filename='band/*.mp3' --output_dir=midi
 python polyamp_runner.py --mode=train   --model_type=MELODIC --examples_path=train.tfrecord-* --model_dir=models
 python polyamp_runner.py --mode=eval    --model_type=MELODIC --examples_path=test.tfrecord-*  --model_dir=models
 """
@@ -93,14 +94,24 @@ def _define_answer_flags(values: flags.FlagValues) -> None:
 
 
 def _parse(argv: Sequence[str]) -> flags.FlagValues:
-    """The flags of a command line; `PolyampError` for anything in it that is not understood."""
+    """The flags of a command line; `PolyampError` for anything in it that is not understood.
+
+    Words that are no flags are recordings to transcribe, as --audio_filename has them, if they are there.
+    """
     values = _define_flags()
-    startup.parse_flags(argv, values)
+    _, *words = startup.parse_flags(argv, values, words=True)
     for name in filter(lambda name: name.endswith(_PATH_ENDINGS), values):
         given = values[name].value  # A shell leaves ~ alone where it follows an equals sign.
         if given == "":
             raise PolyampError(f"--{name}= is empty; leave it out, or give a value.")
         values[name].value = given and ",".join(os.path.expanduser(part) for part in given.split(","))
+    if words:
+        # With the others they come from a glob without quotes.
+        if values.mode != "predict" and values["mode"].present or values.audio_filename or values.examples_path:
+            startup.refuse(words)
+        startup.refuse([word for word in words if not os.path.exists(word)], " or a file that is there")
+        values["mode"].value = "predict"
+        values["audio_filename"].value = words
     return values
 
 

@@ -56,7 +56,7 @@ class Summary:
 
 def predict(
     model_type: str,
-    audio_filename: str,
+    audio_filename: str | Sequence[str],
     *,
     model_dir: str | None = None,
     load_id: str = "*",
@@ -76,7 +76,7 @@ def predict(
 
     Args:
         model_type: Of `constants.MODEL_TYPES`.
-        audio_filename: A file, a glob or a comma-separated list of both.
+        audio_filename: A file, a glob or a comma-separated list of both; or a list of files, whose names mean themselves.
         model_dir: Where checkpoints are; None means the weights in the package.
         load_id, model_id, load_full, overrides: See `checkpoint.load_model`.
         output_dir: Folder for the MIDI files, made if need be; None means beside each recording.
@@ -150,8 +150,10 @@ def _write_families(loaded: "Loaded", melodic: "Loaded", blocks: reading.Blocks,
     return Transcript(audio, output, len(answer["notes"]), answer["probabilities"])
 
 
-def expand_audio(audio_filename: str) -> tuple[list[Path], list[str]]:
-    """The recordings that a file, glob or comma-separated list of both names, each once, and a message for each empty glob."""
+def expand_audio(audio_filename: str | Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The recordings that are meant (see `predict`), each once, and a message for each empty glob."""
+    if not isinstance(audio_filename, str):
+        return [Path(name) for name in dict.fromkeys(audio_filename)], []
     if os.path.exists(audio_filename):  # Also with commas or brackets in its name.
         return [Path(audio_filename)], []
     found: dict[Path, None] = {}

@@ -17,16 +17,19 @@ from polyamp.errors import PolyampError
 HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
-def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS, known_only: bool = False) -> list[str]:
+def parse_flags(
+    argv: Sequence[str], values: flags.FlagValues = flags.FLAGS, known_only: bool = False, words: bool = False
+) -> list[str]:
     """Parses a command line, of a script or of the runner, where all settings are flags.
 
     Args:
         argv: The program's name and its arguments.
         values: The flags.
         known_only: Other flags, and words, may be among them and are given back.
+        words: Words that are no flags may be, and are given back.
 
     Returns:
-        The program's name, and after it what is left with `known_only`.
+        The program's name, and after it what is left with `known_only` or `words`.
 
     Raises:
         PolyampError: Anything in it is not understood.
@@ -37,7 +40,7 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS, kno
     except flags.Error as error:
         lines = [re.sub(r"^flag (--\w+)=None: .*", r"\1 is needed", line) for line in str(error).splitlines()]
         raise PolyampError("; ".join(lines).removesuffix(" ?").removesuffix(".") + "; --help lists all flags.") from error
-    if not known_only:
+    if not (known_only or words):
         refuse(stray)
     for name, value in values.flag_values_dict().items():
         if isinstance(value, float) and not math.isfinite(value):  # absl lets NaN through its bounds.
@@ -45,14 +48,15 @@ def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS, kno
     return [program, *stray]
 
 
-def refuse(stray: Sequence[str]) -> None:
-    """`PolyampError` if there are words where only flags may be."""
+def refuse(stray: Sequence[str], nor: str = "") -> None:
+    """`PolyampError` if there are words where only flags may be, or what else `nor` says that they are not."""
     if any(not word.strip() for word in stray):
         raise PolyampError("an argument of spaces: probably a space after the backslash at a line's end; remove the space.")
     if stray:
         listed = " ".join(stray[:3]) + (" ..." if len(stray) > 3 else "")
         raise PolyampError(
-            f"not a flag: {listed}. Write flags as --name=value, and put values with spaces, quotes or globs in single quotes."
+            f"not a flag{nor}: {listed}. Write flags as --name=value, and put values with spaces, quotes or globs in "
+            "single quotes."
         )
 
 

@@ -65,6 +65,15 @@ def test_a_name_with_commas_and_brackets_is_taken_as_it_is(tmp_path, fake_model)
     assert done.audio == path
 
 
+def test_names_in_a_list_are_taken_as_they_are_and_once(tmp_path, fake_model):
+    names = [str(tmp_path / name) for name in ("a,b.wav", "[a].wav")]
+    for name in names:
+        _write_burst(name)
+    summary = predict.predict("MELODIC", [*names, names[0], str(tmp_path / "*.wav")])
+    assert [str(done.audio) for done in summary.written] == names
+    assert len(summary.failures) == 1 and "*.wav: no such file" in summary.failures[0]
+
+
 def test_output_dir_is_made_and_suffix_used(tmp_path, fake_model):
     _write_burst(tmp_path / "a.wav")
     out = tmp_path / "new" / "folder"

@@ -134,9 +134,13 @@ def test_importing_the_runner_imports_nothing_heavy():
         (["--load_full=perhaps"], "load_full=perhaps"),
         (["--mode"], "Missing value for flag --mode"),
         (["--load_full", "True", "--mode=eval"], "not a flag: True. Write flags as --name=value"),
-        (["--hparams={learning_rate:", "0.1}"], r"not a flag: 0.1}\. .*single quotes"),
+        (["--hparams={learning_rate:", "0.1}"], r"not a flag or a file that is there: 0.1}\. .*single quotes"),
         (["--mode=eval", "--examples_path", "a-1", "a-2", "a-3", "a-4", "a-5"], r"not a flag: a-2 a-3 a-4 \.\.\..*globs"),
         ([" ", "--mode=eval"], "space after the backslash"),
+        (["missing.mp3"], r"not a flag or a file that is there: missing.mp3\."),
+        (["README.md", "--mode=eval"], r"not a flag: README.md\."),
+        (["--audio_filename", "README.md", "LICENSE"], r"not a flag: LICENSE\. .*globs"),
+        (["--examples_path", "README.md", "LICENSE"], r"not a flag: LICENSE\. .*globs"),
         ([], "--mode=train needs --examples_path. .*backslash"),
         (["--mode=eval"], "--mode=eval needs --examples_path. .*backslash"),
         (["--mode=predict", "--audio_filename=a.wav", "--output_dir="], "--output_dir= is empty; leave it out"),
@@ -324,6 +328,16 @@ def test_prediction_gets_every_setting(capsys, modules):
         "qpm": 90.0,
     }
     assert capsys.readouterr().out == "a.wav -> a.mid (3 notes)\n"
+
+
+def test_words_are_recordings(modules, tmp_path):
+    names = [str(tmp_path / name) for name in ("a, b.wav", "[c]*.mp3")]
+    for name in names:
+        Path(name).touch()
+    assert polyamp_runner.main(["polyamp", names[0], "--model_type=FULL", names[1]]) == 0
+    assert modules["predict"][0] == ("FULL", names)
+    assert polyamp_runner.main(["polyamp", "--mode=predict", names[1]]) == 0
+    assert modules["predict"][0] == ("MELODIC", names[1:])
 
 
 def test_prediction_needs_neither_examples_nor_model_dir(modules):
