@@ -38,9 +38,9 @@ def training_dataset(examples_path: str, hparams: MelodicHParams, seed: int) -> 
 
     Returns:
         A dataset of `(audio, labels, weights)`: audio float32 [batch, samples], of `train_frames` frames, silence after the end
-        of a short example; labels "onset", "offset", "frame", "velocity" float32 [batch, time, 88]; weights of the same names,
-        [batch, time, 88] or [batch, time, 1]: 0 after the end of a short example, for "frame" the decaying weights if
-        `decay_frame_weights`, for "velocity" 1 only where an onset is. Damaged records are skipped with a warning each.
+        of a short example; labels "onset", "offset", "frame", "velocity" float32 [batch, time, 88]; weights of the same names
+        and shape: 0 after the end of a short example, for "frame" the decaying weights if `decay_frame_weights`, for
+        "velocity" 1 only where an onset is. Damaged records are skipped with a warning each.
 
     Raises:
         DataError: A file is missing, or no file has a readable record.
@@ -143,14 +143,16 @@ def _random_crop(example: dict[str, tf.Tensor], number: tf.Tensor, hparams: Melo
 def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: MelodicHParams, seed: int) -> Batch:
     """A crop as model input, targets and weights, padded to the training length."""
     num_frames = hparams.train_frames
-    valid = tf.sequence_mask(1 + tf.size(crop["audio"]) // hparams.hop_length, num_frames, tf.float32)[:, None]  # [time, 1]
+    valid = tf.sequence_mask(1 + tf.size(crop["audio"]) // hparams.hop_length, num_frames, tf.float32)
+    # Of every cell: Keras' losses divide by the sum of the weights as they are given.
+    valid = tf.repeat(valid[:, None], constants.NUM_PITCHES, axis=1)  # [time, pitch]
     audio, velocity = training_audio(crop, number, hparams, seed)
     onset, offset, pitch = (crop[name] for name in ("onset", "offset", "pitch"))
     rolls = labels.to_rolls(onset, offset, pitch, velocity, num_frames, hparams, crop["total_time"])
     targets = {name: rolls[name] for name in constants.ROLLS}
-    frame_weight = rolls["frame_weight"] * valid if hparams.decay_frame_weights else valid
-    heard = tf.cast(rolls["velocity"] > 0, tf.float32) * valid
-    return audio, targets, {"onset": valid, "offset": valid, "frame": frame_weight, "velocity": heard}
+    heard = tf.cast(rolls["velocity"] > 0, tf.float32)
+    weights = {"onset": valid, "offset": valid, "frame": rolls["frame_weight"] * valid, "velocity": heard * valid}
+    return audio, targets, weights
 
 
 def training_audio(

@@ -1,5 +1,6 @@
 """The training pipeline: what a batch holds, determinism, damage, and that the start is cheap."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from polyamp import notes
+from polyamp import models, notes
 from polyamp.data import note_batches, pipeline, records
 from polyamp.data.example import Example
 from polyamp.errors import DataError, HParamsError
@@ -48,9 +49,26 @@ def test_batches_hold_crops_with_their_labels(tmp_path: Path, make_example: Make
                 np.testing.assert_allclose(labels[name][row], rolls[name], atol=1e-6, err_msg=name)
             np.testing.assert_allclose(weights["frame"][row], rolls["frame_weight"], rtol=1e-6)
             np.testing.assert_array_equal(weights["velocity"][row], rolls["velocity"] > 0)
-        assert weights["onset"].shape == weights["offset"].shape == (2, 21, 1)
+        assert weights["onset"].shape == weights["offset"].shape == (2, 21, 88)
         assert weights["onset"].all() and weights["offset"].all()
     assert len(starts) > 4
+
+
+@pytest.mark.parametrize("decay", [False, True])
+def test_losses_are_means_over_cells(tmp_path: Path, make_example: MakeExample, decay: bool):
+    hparams = dataclasses.replace(TINY, decay_frame_weights=decay)
+    path = _write(tmp_path, [make_example(1, seconds=0.5, notes_per_second=30)], shards=1)
+    ((_, labels, weights),) = _batches(path, hparams, 1)
+    predicted = np.random.default_rng(0).uniform(0.1, 0.9, (2, 21, 88)).astype(np.float32)
+    valid = 1 + 8000 // 512
+    for name, loss in models.compile_arguments("MELODIC", hparams)["loss"].items():
+        right = labels[name] if name == "velocity" else np.round(labels[name])
+        cells = np.square(right - predicted) if name == "velocity" else -np.log(np.where(right == 1, predicted, 1 - predicted))
+        weight = (
+            weights[name] if name in ("frame", "velocity") else np.ones((2, 21, 88)) * (np.arange(21) < valid)[:, np.newaxis]
+        )
+        expected = (cells * weight).sum() / weight.sum()
+        assert float(loss(labels[name], predicted, weights[name])) == pytest.approx(expected, rel=1e-4), name
 
 
 def test_short_examples_are_padded_and_masked(tmp_path: Path, make_example: MakeExample):
@@ -61,7 +79,8 @@ def test_short_examples_are_padded_and_masked(tmp_path: Path, make_example: Make
     assert not audio[:, 4800:].any()
     valid = 1 + 4800 // 512
     for name in ("onset", "offset", "frame"):
-        np.testing.assert_array_equal(weights[name][0, :, 0], np.arange(21) < valid, err_msg=name)
+        expected = np.tile((np.arange(21) < valid)[:, np.newaxis], 88)
+        np.testing.assert_array_equal(weights[name][0], expected, err_msg=name)
     assert not weights["velocity"][:, valid:].any()
     assert labels["onset"][0, :valid].any()
 
