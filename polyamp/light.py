@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import importlib.util
 import os
+import threading
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ class Part:
 
 
 class LightModel:
-    """A network and its front end; `part` has the parts that `polyamp.transcribe` runs.
+    """A network and its front end; `part` has the parts that `polyamp.transcribe` runs. Threads may share it.
 
     Attributes:
         num_frames: Frames of the spectrum in the longest windows of which it tells families, if it does.
@@ -61,6 +62,7 @@ class LightModel:
         import lzma
 
         self._hparams = hparams
+        self._lock = threading.Lock()  # Of the interpreter, which holds one call's inputs and outputs at a time.
         try:
             self._content = lzma.decompress(path.read_bytes())
             self._interpreter = self._new_interpreter()
@@ -78,7 +80,7 @@ class LightModel:
         return Interpreter(model_content=self._content, num_threads=num_threads())
 
     def _signature(self, name: str) -> "_Signature":
-        return _Signature(self._interpreter.get_signature_runner(name))
+        return _Signature(self._interpreter.get_signature_runner(name), self._lock)
 
     def _rolls(self) -> RollNetwork:
         run = self._signature(ROLLS)
@@ -91,26 +93,30 @@ class LightModel:
         """
         if name not in self._signatures:
             raise CheckpointError(f"the network has no part {name!r}; it has {', '.join(sorted(self._signatures))}.")
-        if self._running not in (None, name):
-            self._interpreter = self._new_interpreter()
-        self._running = name
-        if name == ROLLS:
-            return self._rolls()
-        assert isinstance(self._hparams, TimbreHParams)
-        return Part(functools.partial(_families, self._signature(name), self._hparams.timbre_hop_length))
+        with self._lock:
+            if self._running not in (None, name):
+                self._interpreter = self._new_interpreter()
+            self._running = name
+            if name == ROLLS:
+                return self._rolls()
+            assert isinstance(self._hparams, TimbreHParams)
+            return Part(functools.partial(_families, self._signature(name), self._hparams.timbre_hop_length))
 
 
 class _Signature:
-    """One of a network's signatures. In its first run the runtime lays out memory and announces itself, which stays unseen."""
+    """One of a network's signatures, which threads run one after the other.
 
-    def __init__(self, run: Any):
-        self._run = run
+    In its first run the runtime lays out memory and announces itself, which stays unseen.
+    """
+
+    def __init__(self, run: Any, lock: threading.Lock):
+        self._run, self._lock = run, lock
         self._has_run = False
         self.shapes = {name: tuple(of["shape"].tolist()) for name, of in run.get_input_details().items()}
         self.num_frames = self.shapes["spectrum"][1]
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        with contextlib.nullcontext() if self._has_run else startup.silent_stderr():
+        with self._lock, contextlib.nullcontext() if self._has_run else startup.silent_stderr():
             self._has_run = True
             return self._run(**inputs)
 

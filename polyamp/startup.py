@@ -7,12 +7,15 @@ import math
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from absl import app, flags
 
 from polyamp.errors import PolyampError
+
+_SILENCE = threading.RLock()  # Of what `silent_stderr` changes, which all threads share.
 
 HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
@@ -180,16 +183,23 @@ def start_keras() -> None:
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Nothing is written to the process' standard error, not from C++ either."""
-    sys.stderr.flush()
-    standard_error, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(standard_error, 2)
-        os.close(standard_error)
-        os.close(nowhere)
+    """Nothing is written to the process' standard error, not from C++ either; one thread at a time."""
+    with _SILENCE:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        try:
+            standard_error = os.dup(2)
+        except OSError:  # There is none.
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+            os.close(nowhere)
 
 
 def leave(status: int) -> NoReturn:

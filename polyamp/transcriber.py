@@ -13,7 +13,7 @@ from polyamp.notes import Notes
 
 
 class Transcriber:
-    """Finds the notes of recordings, those that `--mode=predict` writes.
+    """Finds the notes of recordings, those that `--mode=predict` writes. Threads may share one; they take turns.
 
         transcriber = Transcriber.load("FULL")
         found = transcriber.transcribe("band.mp3")  # found.onset, .offset, .pitch, .velocity, .program

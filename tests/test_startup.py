@@ -125,3 +125,28 @@ def test_predictions_use_one_thread_for_matrix_products_unless_told_otherwise():
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT
         )
         assert result.stdout == f"1 {expected} True\n", result.stderr
+
+
+def test_threads_that_are_silent_at_once_leave_standard_error_as_it_was():
+    code = """
+import os, sys, threading, time
+from polyamp import startup
+def quiet(seconds):
+    with startup.silent_stderr():
+        os.write(2, b"hidden ")
+        time.sleep(seconds)
+threads = [threading.Thread(target=quiet, args=(seconds,)) for seconds in (0.03, 0.01, 0.02)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+os.write(2, b"seen")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "seen")
+
+
+def test_silence_needs_no_standard_error():
+    code = "from polyamp import startup\nwith startup.silent_stderr(): print('done')"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n")

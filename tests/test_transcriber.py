@@ -1,5 +1,6 @@
 """polyamp.transcriber: the notes of predict, of files and of samples."""
 
+import concurrent.futures
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,14 @@ def test_what_finds_no_notes_is_an_error(tmp_path):
         Transcriber.load(model_dir=str(tmp_path))
     with pytest.raises(HParamsError):
         Transcriber.load(predict_onset=0.1)
+
+
+@pytest.mark.parametrize("model_type", ["MELODIC", "FULL", "AUTOREGRESSIVE"])
+def test_threads_may_share_one(model_type):
+    samples, rate = soundfile.read(RECORDING)
+    shared = Transcriber.load(model_type)
+    clips = [samples[: 8 * rate], samples[8 * rate :]] * 4
+    expected = [shared.transcribe(clip, rate) for clip in clips[:2]]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda clip: shared.transcribe(clip, rate), clips))
+    assert found == expected * 4
