@@ -1,15 +1,20 @@
 """What a training learns from: batches of audio from TFRecords, or of spectrograms computed once."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from polyamp import callbacks, checkpoint
+from polyamp import callbacks, checkpoint, constants, windows
 from polyamp import hparams as hparams_lib
 from polyamp.data import cache, note_batches, pipeline, records, state_batches
 from polyamp.errors import PolyampError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
+
+_WINDOW_SECONDS = 20.0  # Of a recording, whose spectrogram is computed at a time,
+_MARGIN_SECONDS = 2.0  # and of what else is under its first and last frames' windows.
 
 
 def check_teacher(model_type: str, model_dir: str | Path, teacher_id: str | None, cache_dir: str | None) -> None:
@@ -66,13 +71,23 @@ def batches(
     front_end = model.get_layer("spectrogram")
     paths = records.expand_paths(examples_path)
     directory = Path(cache_dir) / cache.cache_key(paths, front_end.get_config())
-    spectra = cache.build(
-        directory,
-        records.read(paths, on_error="skip"),
-        lambda audio: keras.ops.convert_to_numpy(front_end(audio[None]))[0],
-    )
+    spectra = cache.build(directory, records.read(paths, on_error="skip"), functools.partial(spectrum, front_end))
     if isinstance(hparams, AutoregressiveHParams):
         return state_batches.cached_batches(spectra, hparams, progress.seed, progress.step, num_steps)
     if isinstance(hparams, TimbreHParams):
         return note_batches.cached_batches(spectra, hparams, progress.seed, progress.step)
     return cache.batches(spectra, hparams, progress.seed, progress.step)
+
+
+def spectrum(front_end: keras.layers.Layer, audio: np.ndarray) -> np.ndarray:
+    """The spectrogram of a recording of any length, silence before and after it, `[1 + samples // hop_length, bins]`.
+
+    In windows of few different lengths: backends compile a layer anew for each, and all at once would take memory.
+    """
+    hop = front_end.hop_length
+    core, margin = (round(seconds * constants.SAMPLE_RATE / hop) for seconds in (_WINDOW_SECONDS, _MARGIN_SECONDS))
+    pieces = [
+        keras.ops.convert_to_numpy(front_end(window[np.newaxis]))[0, margin : margin + kept]
+        for window, kept in windows.windows([audio], core, margin, hop)
+    ]
+    return np.concatenate(pieces)
