@@ -71,15 +71,21 @@ def _named(model: "keras.Model", optimizer: "keras.optimizers.Optimizer | None")
     """Every variable to save or restore under the name that it has in the file.
 
     Not the states of dropout's random numbers: Keras numbers them through all models of a process, so their names say nothing.
+    Nor a learning rate, which is no state: the settings have it.
     """
     of_model = [variable for variable in model.variables if not variable.path.startswith(_SEEDS)]
     named = {_WEIGHTS + variable.path: variable for variable in of_model}
-    of_optimizer = optimizer.variables if optimizer is not None else []
+    all_of_optimizer = optimizer.variables if optimizer is not None else []
+    of_optimizer = [variable for variable in all_of_optimizer if not _is_learning_rate(variable.path)]
     # Without the optimizer's own name, which Keras numbers through.
     named |= {_OPTIMIZER + variable.path.partition("/")[2]: variable for variable in of_optimizer}
     if len(named) != len(of_model) + len(of_optimizer):
         raise ValueError("Two variables have one path; name every layer.")
     return named
+
+
+def _is_learning_rate(name: str) -> bool:
+    return name.endswith("/learning_rate")
 
 
 def save(
@@ -173,7 +179,12 @@ def _weights_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _assign(arrays: Mapping[str, np.ndarray], wanted: "Mapping[str, keras.Variable]", path: str | Path, part: bool) -> None:
     """Sets variables to the arrays of the same names, all of them or, with a `CheckpointError` from `path`, none."""
-    arrays = {name: array for name, array in arrays.items() if not name.startswith(_WEIGHTS + _SEEDS)}
+    # Checkpoints of earlier versions have them.
+    arrays = {
+        name: array
+        for name, array in arrays.items()
+        if not name.startswith(_WEIGHTS + _SEEDS) and not (name.startswith(_OPTIMIZER) and _is_learning_rate(name))
+    }
     problems = [f"{name} is missing" for name in wanted if name not in arrays]
     problems += [f"{name} is not in the model" for name in arrays if name not in wanted and not part]
     problems += [

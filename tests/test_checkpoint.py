@@ -1,5 +1,6 @@
 """Checkpoints: exact round trips, finding by id, and errors instead of silent random weights."""
 
+import json
 import os
 
 import keras
@@ -66,6 +67,25 @@ def test_optimizer_state_comes_back_exactly(folder):
     for name, value in after_first.items():
         np.testing.assert_allclose(value, after_second[name], atol=1e-7)
     assert int(second.optimizer.iterations) == 2
+
+
+def test_a_learning_rate_is_that_of_the_settings_not_of_the_file(folder):
+    def optimizer_of(rate):
+        optimizer = keras.optimizers.AdamW(rate)
+        optimizer.build(model.trainable_variables)
+        return optimizer
+
+    model, path = write(folder), checkpoint.step_path(folder, 5)
+    checkpoint.save(path, model, {"step": 5}, optimizer_of(0.01))
+    lower = optimizer_of(0.002)
+    checkpoint.restore(path, model, lower)
+    assert float(lower.learning_rate) == pytest.approx(0.002)
+    arrays, meta = checkpoint.read(path)
+    np.savez(
+        path, **arrays, meta=np.array(json.dumps(meta)), **{"optimizer/learning_rate": 0.01}
+    )  # As earlier versions have it.
+    checkpoint.restore(path, model, lower)
+    assert float(lower.learning_rate) == pytest.approx(0.002)
 
 
 def test_half_precision_file_is_half_the_size_and_close(tmp_path, folder):
