@@ -14,6 +14,7 @@ import numpy as np
 
 from polyamp import atomic, constants
 from polyamp.errors import DataError, PolyampError
+from polyamp.notes import midi_tracks
 from polyamp.notes.arrays import Notes
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def to_sequence(notes: Notes, qpm: float = constants.DEFAULT_QPM) -> "music_pb2.
 
 
 def read_midi(path: str | os.PathLike, apply_sustain: bool = True, use_drums: bool = False) -> Notes:
-    """The notes of a MIDI file; see `from_sequence`.
+    """The notes of a MIDI file, as it is played (see `midi_tracks`); see `from_sequence`.
 
     Raises:
         DataError: The file cannot be read, is not MIDI or holds an impossible note; names the file.
@@ -76,10 +77,12 @@ def read_midi(path: str | os.PathLike, apply_sustain: bool = True, use_drums: bo
     from note_seq import midi_io
 
     try:
-        sequence = midi_io.midi_to_note_sequence(Path(path).read_bytes())
+        content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    except midi_io.MIDIConversionError as error:
+    try:
+        sequence = midi_io.midi_to_note_sequence(midi_tracks.as_played(content))
+    except Exception as error:  # mido raises whatever comes up.
         raise DataError(f"{path}: is not a usable MIDI file ({error}).") from error
     try:
         return from_sequence(sequence, apply_sustain, use_drums)

@@ -1,6 +1,7 @@
 """Stems: the instruments of a MIDI file, cut, transposed and varied, each written as a file of its own."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import mido
@@ -8,6 +9,7 @@ import numpy as np
 import pretty_midi
 
 from polyamp.errors import PolyampError
+from polyamp.notes import midi_tracks
 from polyamp.rendering.soundfonts import Sound
 
 _KEPT_CONTROLLERS = (7, 11, 64)  # Volume, expression, sustain pedal.
@@ -28,7 +30,7 @@ class Stem:
 def read_stems(path: Path) -> list[Stem]:
     """The instruments of a MIDI file; `PolyampError` if it cannot be read."""
     try:
-        midi = pretty_midi.PrettyMIDI(str(path))
+        midi = pretty_midi.PrettyMIDI(io.BytesIO(midi_tracks.as_played(path.read_bytes())))
     except Exception as error:  # pretty_midi and mido raise whatever comes up.
         raise PolyampError(f"{path}: is not a usable MIDI file ({error}).") from error
     stems = []

@@ -1,0 +1,114 @@
+"""MIDI files as they are played: what one track says and others obey is said in each of these.
+
+A player knows one tempo for all tracks and one program and pedal for each channel, whatever track they come from. pretty_midi,
+which note-seq reads with, takes tempos from the first track alone, and programs and pedals of every track for itself.
+"""
+
+import io
+
+import mido
+
+_OF_ALL = ("set_tempo", "time_signature", "key_signature")
+_SUSTAIN = 64
+
+# The messages of a track with the ticks at which they come, counted from the beginning.
+_Timed = list[tuple[int, mido.Message | mido.MetaMessage]]
+
+
+def as_played(content: bytes) -> bytes:
+    """A MIDI file that tells readers of single tracks what a player would do.
+
+    - Tempos and signatures of all tracks are in the first.
+    - A track with notes but without a program for their channel has the programs that other tracks give it.
+    - Tracks of one channel whose programs are the same, as those of a pianist's hands, have one sustain pedal.
+    - Notes that nothing ends do so with the file.
+
+    Args:
+        content: The file's; files of type 0 and 2 stay as they are, but for the notes.
+
+    Raises:
+        Exception: It is no MIDI file; mido raises whatever comes up.
+    """
+    midi = mido.MidiFile(file=io.BytesIO(content))
+    if midi.type == 0 and len(midi.tracks) != 1:
+        midi.type = 1
+    tracks = [_timed(track) for track in midi.tracks]
+    end = max((tick for track in tracks for tick, _ in track), default=0)
+    tracks = [track + _missing_ends(track, end) for track in tracks]
+    if midi.type == 1 and tracks:
+        shared = [one for track in tracks for one in track if one[1].type in _OF_ALL]
+        tracks = [[one for one in track if one[1].type not in _OF_ALL] for track in tracks]
+        tracks[0] = shared + tracks[0]
+        for channel in range(16):
+            _share_programs(tracks, channel)
+            _share_pedals(tracks, channel)
+    midi.tracks = [_track(timed) for timed in tracks]
+    written = io.BytesIO()
+    midi.save(file=written)
+    return written.getvalue()
+
+
+def _timed(track: mido.MidiTrack) -> _Timed:
+    tick, timed = 0, []
+    for message in track:
+        tick += message.time
+        if message.type != "end_of_track":
+            timed.append((tick, message))
+    return timed
+
+
+def _track(timed: _Timed) -> mido.MidiTrack:
+    track, now = mido.MidiTrack(), 0
+    for tick, message in sorted(timed, key=lambda one: one[0]):  # Stable: those of a tick stay in their order.
+        track.append(message.copy(time=tick - now))
+        now = tick
+    return track
+
+
+def _starts(message: mido.Message | mido.MetaMessage) -> bool:
+    return message.type == "note_on" and message.velocity > 0
+
+
+def _missing_ends(track: _Timed, end: int) -> _Timed:
+    """Ends of the notes of a track that have none."""
+    sounding: dict[tuple[int, int], None] = {}
+    for _, message in track:
+        if _starts(message):
+            sounding[message.channel, message.note] = None
+        elif message.type in ("note_on", "note_off"):
+            sounding.pop((message.channel, message.note), None)
+    return [(end, mido.Message("note_off", channel=channel, note=note)) for channel, note in sounding]
+
+
+def _playing(tracks: list[_Timed], channel: int) -> list[int]:
+    """The tracks with notes of a channel."""
+    return [number for number, track in enumerate(tracks) if any(_starts(one) and one.channel == channel for _, one in track)]
+
+
+def _of_kind(track: _Timed, channel: int, kind: str) -> _Timed:
+    """A channel's messages of a kind; of control changes the sustain pedal's."""
+    return [
+        (tick, one)
+        for tick, one in track
+        if one.type == kind and one.channel == channel and (kind != "control_change" or one.control == _SUSTAIN)
+    ]
+
+
+def _share_programs(tracks: list[_Timed], channel: int) -> None:
+    """Gives tracks of a channel that have no program all those of others."""
+    of_each = [_of_kind(track, channel, "program_change") for track in tracks]
+    for number in _playing(tracks, channel):
+        if not of_each[number]:
+            tracks[number] = [one for changes in of_each for one in changes] + tracks[number]
+
+
+def _share_pedals(tracks: list[_Timed], channel: int) -> None:
+    """Gives tracks of a channel the pedals of those with the same programs, and of those without notes."""
+    programs = {
+        number: [one.program for _, one in _of_kind(tracks[number], channel, "program_change")]
+        for number in _playing(tracks, channel)
+    }
+    pedals = [_of_kind(track, channel, "control_change") for track in tracks]
+    for number, own in programs.items():
+        others = [other for other in range(len(tracks)) if other != number and programs.get(other, own) == own]
+        tracks[number] = [one for other in others for one in pedals[other]] + tracks[number]
