@@ -20,7 +20,7 @@ from polyamp import atomic, constants, notes
 from polyamp.audio import augmentation, log_frequency, spectral_augmentation
 from polyamp.data.example import Example
 from polyamp.errors import DataError, HParamsError, PolyampError
-from polyamp.hparams import MelodicHParams
+from polyamp.hparams import MelodicHParams, TimbreHParams
 from polyamp.notes import Notes
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -167,6 +167,8 @@ def random_crops(cache: SpectrumCache, hparams: MelodicHParams, rng: np.random.G
 
 def check_augmentation(hparams: MelodicHParams) -> None:
     """Raises `HParamsError` if these settings augment spectrograms that `spectral_augmentation` does not know."""
+    if type(hparams) is TimbreHParams:  # Whose own are of that kind where they are cached: `note_batches.check_cacheable`.
+        return
     for name in ("augment_probability", "augment_mix_probability"):
         if getattr(hparams, name) and hparams.spec_type != "log_frequency":
             raise HParamsError(

@@ -38,7 +38,7 @@ def training_dataset(
 
     Raises:
         DataError: A file is missing, or no file has a readable record.
-        HParamsError: Transposition is asked for, which only cached spectrograms can have.
+        HParamsError: Mixing is asked for, which only cached spectrograms can have.
     """
     if is_nsynth:
         crops = nsynth_mixes.crops(examples_path, hparams, seed)
@@ -106,7 +106,7 @@ def _targets(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The list of notes and all targets of a crop, and the weights of those that are rolls."""
     frames = hparams.train_frames
-    notes, family = note_lists.training_lists(crop.notes, frames / hparams.frames_per_second, hparams, rng)
+    notes, family = note_lists.training_lists(crop.notes, crop.length / hparams.frames_per_second, hparams, rng)
     found = {"notes": notes, "family": family}
     weights = {"family": family.max(axis=-1)}  # 1 for notes whose family is learned: [note].
     if isinstance(hparams, FullHParams):
@@ -148,4 +148,9 @@ def check_cacheable(hparams: TimbreHParams) -> None:
         raise HParamsError(
             'with timbre_architecture "filters", or with a timbre_hop_length other than hop_length, nothing can be cached; '
             "leave out --cache_dir."
+        )
+    if isinstance(hparams, FullHParams) and hparams.spec_type != "log_frequency":
+        raise HParamsError(
+            f"spec_type {hparams.spec_type!r} is not what the Timbre part reads, so nothing can be cached; leave out "
+            '--cache_dir, or set it to "log_frequency".'
         )

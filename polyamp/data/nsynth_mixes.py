@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator
 
 import tensorflow as tf
+from absl import logging
 
 from polyamp import constants
 from polyamp.data import nsynth, pipeline, prepared, records
@@ -32,20 +33,32 @@ def crops(examples_path: str, hparams: TimbreHParams, seed: int) -> tf.data.Data
         seed: Of all random choices.
 
     Raises:
-        DataError: A file or data set is missing.
+        DataError: A file or data set is missing, or there is no single note in it.
         HParamsError: Mixing of whole crops is asked for, which only cached spectrograms can have.
     """
     if hparams.augment_mix_probability:
         raise HParamsError("augment_mix_probability: mixes of single notes are not mixed again; set it to 0.")
-    notes = [_notes(part) for part in records.parts(examples_path)]
+    if hparams.augment_probability and hparams.augment_transpose_semitones:
+        logging.warning("augment_transpose_semitones has no effect on single notes.")
+    notes = [_training_notes(part, seed) for part in records.parts(examples_path)]
     number = hparams.timbre_training_max_instruments
     mixed = tf.data.Dataset.sample_from_datasets([part.repeat().shuffle(_SHUFFLE_BUFFER, seed) for part in notes], seed=seed)
     mixed = mixed.batch(number, drop_remainder=True).enumerate()
     return mixed.map(lambda index, batch: (index, mix(batch, index, hparams, seed)), num_parallel_calls=tf.data.AUTOTUNE)
 
 
+def _training_notes(part: str, seed: int) -> tf.data.Dataset:
+    """The notes of one part of an `examples_path`, in any order, without damaged ones."""
+    if part.startswith(prepared.PREFIX):
+        return _notes(part)
+    paths = records.expand_paths(part)
+    if next(nsynth.read(paths), None) is None:  # An error if the first is no note.
+        raise DataError(f"{part}: no single note in these files; make them with scripts/create_tfrecords.py --dataset=nsynth.")
+    return pipeline.shuffled(paths, nsynth.parse, seed)
+
+
 def _notes(part: str) -> tf.data.Dataset:
-    """The notes of one part of an `examples_path`."""
+    """The notes of one part of an `examples_path`, in order."""
     if part.startswith(prepared.PREFIX):
         return prepared.dataset(part).map(nsynth.from_tfds, num_parallel_calls=tf.data.AUTOTUNE)
     return tf.data.TFRecordDataset(records.expand_paths(part)).map(nsynth.parse, num_parallel_calls=tf.data.AUTOTUNE)
@@ -70,7 +83,12 @@ def single_notes(examples_path: str) -> Iterator[Example]:
             yield Example(note["id"].decode(), note["audio"], alone, (velocity, velocity))
     except tf.errors.OpError as error:
         reason = " ".join(str(error.message).split())[:200]
-        raise DataError(f"{examples_path}: holds something else than single notes of NSynth's schema ({reason}).") from error
+        what = (
+            "is damaged"
+            if isinstance(error, tf.errors.DataLossError)
+            else "holds something else than single notes of NSynth's schema"
+        )
+        raise DataError(f"{examples_path}: {what} ({reason}).") from error
 
 
 def mix(batch: dict[str, tf.Tensor], index: tf.Tensor, hparams: TimbreHParams, seed: int) -> dict[str, tf.Tensor]:

@@ -7,7 +7,7 @@ the number of the crop, so that two runs see the same batches whatever the threa
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -44,7 +44,8 @@ def training_dataset(examples_path: str, hparams: MelodicHParams, seed: int) -> 
 
     Raises:
         DataError: A file is missing, or no file has a readable record.
-        HParamsError: Transposition or mixing is asked for, which only cached spectrograms can have.
+        HParamsError: Mixing is asked for, which only cached spectrograms can have. (So is transposition, without which
+            presets that ask for it can do: it has no effect, which is said.)
     """
     crops = training_crops(examples_path, hparams, seed)
     labelled = crops.map(lambda number, crop: _labelled(crop, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
@@ -58,17 +59,36 @@ def training_crops(examples_path: str, hparams: MelodicHParams, seed: int) -> tf
         A dataset of a number, int64, and a crop as `parsing.crop` gives it. For arguments and errors see `training_dataset`.
     """
     if hparams.augment_probability and hparams.augment_transpose_semitones:
-        raise HParamsError("augment_transpose_semitones: audio is not transposed; set it to 0, or give --cache_dir.")
+        logging.warning("augment_transpose_semitones has no effect: only cached spectrograms are transposed (--cache_dir).")
     if hparams.augment_mix_probability:
         raise HParamsError("augment_mix_probability: only cached spectrograms are mixed; set it to 0, or give --cache_dir.")
     paths = records.expand_paths(examples_path)
     if next(records.read(paths, on_error="skip"), None) is None:
         raise DataError(f"{examples_path}: no readable example in these files; make them with scripts/create_tfrecords.py.")
-    damage = _DamageLog()
-    examples = _references(paths, seed).map(_read, num_parallel_calls=tf.data.AUTOTUNE).filter(damage.is_readable)
-    crops = examples.repeat().flat_map(lambda reference, example: _copies(example, hparams)).enumerate()
+    crops = shuffled(paths, parsing.parse, seed).repeat().flat_map(lambda example: _copies(example, hparams)).enumerate()
     crops = crops.map(lambda number, example: _random_crop(example, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
     return crops.shuffle(_CROP_BUFFER, seed=seed).enumerate()
+
+
+def shuffled(paths: list[str], parse: Callable[[tf.Tensor], dict[str, tf.Tensor]], seed: int) -> tf.data.Dataset:
+    """What all records hold, once, in another order whenever it is gone through; damaged ones are skipped with a warning each.
+
+    Args:
+        paths: TFRecord files.
+        parse: What a record holds; `tf.errors.OpError` where it is not of its schema.
+        seed: Of the order.
+    """
+
+    def read(reference: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], tf.Tensor]:
+        """The reference, its parsed record and whether there is one."""
+        parsed = records.record_at(reference["path"], reference["offset"]).map(parse).ignore_errors()
+        none = {name: tf.zeros([size or 0 for size in spec.shape], spec.dtype) for name, spec in parsed.element_spec.items()}
+        either = parsed.map(lambda record: (record, True)).concatenate(tf.data.Dataset.from_tensors((none, False)))
+        return reference, *either.take(1).get_single_element()
+
+    damage = _DamageLog()
+    found = _references(paths, seed).map(read, num_parallel_calls=tf.data.AUTOTUNE).filter(damage.is_readable)
+    return found.map(lambda reference, record, is_there: record)
 
 
 def whole_examples(examples_path: str) -> Iterator[Example]:
@@ -87,11 +107,11 @@ class _DamageLog:
 
     count: int = 0
 
-    def is_readable(self, reference: dict[str, tf.Tensor], example: dict[str, tf.Tensor]) -> tf.Tensor:
-        """A filter for what `_read` gives; only a damaged record leaves TensorFlow."""
+    def is_readable(self, reference: dict[str, tf.Tensor], record: dict[str, tf.Tensor], is_there: tf.Tensor) -> tf.Tensor:
+        """A filter for what `shuffled` reads; only a damaged record leaves TensorFlow."""
         where = [reference["path"], reference["index"]]
         return tf.cond(
-            tf.size(example["audio"]) > 0,
+            is_there,
             lambda: tf.constant(True),
             lambda: tf.ensure_shape(tf.numpy_function(self._skip, where, tf.bool), []),
         )
@@ -112,13 +132,6 @@ def _references(paths: list[str], seed: int) -> tf.data.Dataset:
 
     files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths), seed=seed)
     return files.interleave(in_file, cycle_length=_OPEN_FILES).shuffle(_REFERENCE_BUFFER, seed=seed)
-
-
-def _read(reference: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-    """The reference and its parsed record, which is empty where it is damaged."""
-    parsed = records.record_at(reference["path"], reference["offset"]).map(parsing.parse).ignore_errors()
-    empty = {name: tf.zeros([0], spec.dtype) for name, spec in parsed.element_spec.items()}
-    return reference, parsed.concatenate(tf.data.Dataset.from_tensors(empty)).take(1).get_single_element()
 
 
 def crop_length(hparams: MelodicHParams) -> int:

@@ -6,8 +6,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from polyamp import constants, hparams
-from polyamp.data import nsynth_mixes
+from polyamp.data import nsynth, nsynth_mixes, records
+from polyamp.data.example import Example, NoteExample
 from polyamp.errors import DataError, HParamsError
+from polyamp.notes import Notes
 
 PITCHES = (45, 57, 69)
 
@@ -69,3 +71,53 @@ def test_what_tensorflow_datasets_lacks_is_one_line(prepared, name):
 def test_mixing_of_mixes_is_refused_rather_than_left_out(tmp_path):
     with pytest.raises(HParamsError, match="augment_mix_probability"):
         nsynth_mixes.crops(str(tmp_path / "notes"), hparams.TimbreHParams(augment_mix_probability=0.5), 1)
+
+
+def write_notes(path, number=6):
+    """A file of notes of NSynth's schema, whose pitches are 60, 61 ...; the notes."""
+    rng = np.random.default_rng(0)
+    notes = [
+        NoteExample(
+            id=f"guitar_acoustic_000-{60 + index:03d}-100",
+            audio=rng.uniform(-0.5, 0.5, 64_000).astype(np.float32),
+            pitch=60 + index,
+            velocity=100,
+            family="guitar",
+            instrument="guitar_acoustic_000",
+            source="acoustic",
+            qualities=(),
+            number=index,
+            instrument_number=0,
+        )
+        for index in range(number)
+    ]
+    records.write(path, notes, nsynth.serialize)
+    return notes
+
+
+def test_a_damaged_note_is_skipped_and_the_others_are_mixed(tmp_path, caplog):
+    path = tmp_path / "notes.tfrecord"
+    write_notes(path)
+    content = bytearray(path.read_bytes())
+    third = int(records.record_offsets(str(path))[2])
+    content[third + 1000] ^= 1
+    path.write_bytes(content)
+    settings = hparams.resolve("TIMBRE", "tiny", {"timbre_training_max_instruments": 2})
+    mixes = nsynth_mixes.crops(str(path), settings, seed=0).take(30)
+    assert {pitch for _, crop in mixes.as_numpy_iterator() for pitch in crop["pitch"].tolist()} == {60, 61, 63, 64, 65}
+    assert "record 2 is damaged; skipped" in caplog.text
+    with pytest.raises(DataError, match="is damaged"):
+        list(nsynth_mixes.single_notes(str(path)))
+
+
+def test_files_without_notes_are_errors(tmp_path):
+    settings = hparams.resolve("TIMBRE", "tiny", {})
+    (tmp_path / "empty.tfrecord").touch()
+    with pytest.raises(DataError, match="no single note"):
+        nsynth_mixes.crops(str(tmp_path / "empty.tfrecord"), settings, seed=0)
+    recording = Example("a", np.zeros(16_000, np.float32), Notes.empty(), (0, 0))
+    records.write(tmp_path / "recordings.tfrecord", [recording])
+    with pytest.raises(DataError, match="record 0 is not an example of NSynth"):
+        nsynth_mixes.crops(str(tmp_path / "recordings.tfrecord"), settings, seed=0)
+    with pytest.raises(DataError, match="something else than single notes"):
+        list(nsynth_mixes.single_notes(str(tmp_path / "recordings.tfrecord")))

@@ -1,0 +1,48 @@
+"""Training batches for Timbre and Full: which notes are learned, and what can be cached."""
+
+import numpy as np
+import pytest
+
+from polyamp import hparams
+from polyamp.data import cache, note_batches
+from polyamp.data.example import Example
+from polyamp.errors import HParamsError
+from polyamp.notes import Notes
+
+SMALL = {"timbre_architecture": "harmonics", "timbre_hop_length": 512, "train_frames": 300, "timbre_max_notes": 64}
+
+
+def piece(name, seconds):
+    onset = np.arange(0.1, seconds - 0.3, 0.25)
+    notes = Notes.of(onset, onset + 0.2, np.full(len(onset), 60), None, np.full(len(onset), 40))
+    return Example(name, np.zeros(round(seconds * 16_000), np.float32), notes, (80, 80))
+
+
+def front_end(audio):
+    return np.full((1 + len(audio) // 512, 294), 0.5, np.float32)
+
+
+@pytest.mark.parametrize("model_type", ["TIMBRE", "FULL"])
+def test_no_family_is_learned_where_a_mixed_crop_is_silent(tmp_path, model_type):
+    settings = hparams.resolve(model_type, "tiny", {**SMALL, "augment_mix_probability": 1.0, "batch_size": 24})
+    spectra = cache.build(tmp_path / "c", [piece("long", 12.0), piece("short", 3.0)], front_end)
+    inputs, _, weights = next(note_batches.cached_batches(spectra, settings, seed=0))
+    lengths = (inputs["spectrum"].any(axis=-1)).sum(axis=1)
+    assert set(lengths) == {1 + 3 * 16_000 // 512, 300}
+    for rows, learned, length in zip(inputs["notes"], weights["family"], lengths, strict=True):
+        onsets = rows[learned > 0, 1]
+        assert len(onsets) > 8 and onsets.max() < length * 512 / 16_000 + 0.1  # And the errors that notes are given.
+
+
+def test_what_the_parts_of_a_model_hear_differently_cannot_be_cached():
+    with pytest.raises(HParamsError, match="spec_type 'cqt' is not what the Timbre part reads"):
+        note_batches.check_cacheable(hparams.resolve("FULL", None, SMALL))
+    note_batches.check_cacheable(hparams.resolve("TIMBRE", None, SMALL))
+    with pytest.raises(HParamsError, match="timbre_hop_length"):
+        note_batches.check_cacheable(hparams.resolve("TIMBRE", None, {**SMALL, "timbre_hop_length": 256}))
+
+
+def test_what_a_timbre_model_caches_can_be_augmented_whatever_a_melodic_one_hears():
+    cache.check_augmentation(hparams.resolve("TIMBRE", None, {**SMALL, "augment_probability": 0.5}))
+    with pytest.raises(HParamsError, match="cannot be augmented"):
+        cache.check_augmentation(hparams.resolve("MELODIC", None, {"augment_probability": 0.5}))
