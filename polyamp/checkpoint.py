@@ -160,6 +160,11 @@ def restore(
     return meta
 
 
+def has_optimizer(path: str | Path) -> bool:
+    """Whether a checkpoint holds more than weights, so that its training can go on; `CheckpointError` if it is damaged."""
+    return any(name.startswith(_OPTIMIZER) for name in read(path)[0])
+
+
 def network_weights(path: str | Path) -> dict[str, np.ndarray]:
     """A checkpoint's weights by the names that they have in the model, without optimizer, floats as float32; needs no Keras.
 

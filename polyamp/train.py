@@ -14,7 +14,7 @@ from absl import logging
 from polyamp import callbacks, checkpoint, distillation, distribution, models, starting_point, training_data
 from polyamp import hparams as hparams_lib
 from polyamp.data import records
-from polyamp.errors import HParamsError
+from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import MelodicHParams
 from polyamp.models import parts
 
@@ -59,12 +59,19 @@ def _precision(policy: str) -> Iterator[None]:
 
 def _warn_of_emulation(precision: str, cpu_info: Path = Path("/proc/cpuinfo")) -> None:
     """Warns where bfloat16 is asked for and only a processor that cannot compute with it is there; where Linux tells."""
-    if precision != "mixed_bfloat16" or not cpu_info.is_file() or keras.distribution.list_devices("gpu"):
+    if precision != "mixed_bfloat16" or not cpu_info.is_file() or _has_gpu():
         return
     if not _BFLOAT16_INSTRUCTIONS & set(cpu_info.read_text(encoding="utf-8").split()):
         logging.warning(
             'This processor has no bfloat16 instructions: "mixed_bfloat16" may take several times as long as "float32".'
         )
+
+
+def _has_gpu() -> bool:
+    try:
+        return bool(keras.distribution.list_devices("gpu"))
+    except RuntimeError:  # JAX raises this where there is none.
+        return False
 
 
 def _freeze(model: keras.Model, beginnings: str) -> None:
@@ -163,13 +170,14 @@ def train(
     Raises:
         PolyampError: Bad settings, data or checkpoints, another worker was lost, or the loss became infinite or NaN.
     """
-    load_full = model_type == "FULL" if load_full is None else load_full
+    if load_full is not None and model_type == "AUTOREGRESSIVE":
+        raise PolyampError("--load_full is not for AUTOREGRESSIVE, which is no part of a Full model; leave it out.")
     training_data.check_teacher(model_type, model_dir, teacher_id, cache_dir)
     training_data.check_paths(model_type, examples_path, nsynth_examples_path, dataset_type, teacher_id)
     validation_paths = records.expand_paths(validation_examples_path) if validation_examples_path else []
     records.check_labelled(validation_paths)
     directory = checkpoint.folder(model_dir, model_type, model_id)
-    starting_point.prepare_folder(directory, hparams, writes=distribution.is_chief(strategy))
+    starting_point.prepare_folder(directory, hparams, distribution.is_chief(strategy))
     with distribution.opened(strategy) as devices:
         devices.check(hparams)
         keras.utils.set_random_seed(seed)
@@ -178,11 +186,13 @@ def train(
             model = models.build(model_type, hparams)
             trained = model.get_layer("network") if cache_dir else model
             optimizer = _compile(trained, model_type, hparams, num_steps, devices)
-            progress = starting_point.restore(directory, load_id, load_full, model, optimizer, seed)
+            progress = starting_point.restore(directory, hparams, load_id, load_full, model, optimizer, seed)
         devices.require_same(progress.step, f"{num_steps} {checkpoint_interval} {progress.seed} {hparams_lib.to_json(hparams)}")
         if progress.step >= num_steps:
             logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
             return checkpoint.numbered(directory)[-1]
+        if devices.is_chief:
+            starting_point.write_settings(directory, hparams)
         # The settings that are stored are of one device, whose share of a global batch is batch_size.
         of_all = dataclasses.replace(hparams, batch_size=hparams.batch_size * devices.replicas)
         data = training_data.batches(

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from polyamp import assess, callbacks, checkpoint, hparams, notes, train
-from polyamp.data import cache, records
-from polyamp.data.records import Example
+from polyamp.data import cache, nsynth, records
+from polyamp.data.example import Example, NoteExample
 from polyamp.errors import CheckpointError, DataError, HParamsError, PolyampError
 from polyamp.notes import Notes
 
@@ -136,7 +136,11 @@ def test_load_id_starts_from_other_weights_and_empty_from_random(run):
 def test_bfloat16_on_a_processor_without_it_is_warned_of(tmp_path, monkeypatch, precision, flags, warns):
     said = []
     monkeypatch.setattr(train.logging, "warning", lambda message, *args: said.append(message % args))
-    monkeypatch.setattr(train.keras.distribution, "list_devices", lambda kind: [])
+
+    def list_devices(kind):  # As on JAX.
+        raise RuntimeError(f"Unknown backend: '{kind}' requested")
+
+    monkeypatch.setattr(train.keras.distribution, "list_devices", list_devices)
     (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
     train._warn_of_emulation(precision, tmp_path / "cpuinfo")
     assert bool(said) is warns
@@ -277,6 +281,55 @@ def test_a_recent_checkpoint_that_does_not_fit_is_passed_over_and_one_that_does_
     taken = run(model_id="b", hparams={"learning_rate": 0.0})
     for name in {name for name in weights_of(fits) if "moving" not in name}:
         np.testing.assert_array_equal(weights_of(fits)[name], weights_of(taken)[name])
+
+
+def test_a_resumed_run_has_the_learning_rate_and_schedule_that_it_is_given(run):
+    before, path = run(), run(num_steps=4, hparams={"learning_rate": 0.0})
+    for name in {name for name in weights_of(path) if "moving" not in name}:
+        np.testing.assert_array_equal(weights_of(before)[name], weights_of(path)[name])
+    assert checkpoint.read(run(num_steps=6, hparams={"lr_schedule": "one_cycle"}))[1]["step"] == 6
+
+
+def test_settings_that_cannot_be_gone_on_with_change_nothing(run):
+    path = run()
+    settings = (path.parent / "hparams.json").read_text()
+    with pytest.raises(PolyampError, match="Go on with the train_layers and optimizer of before, or .*--load_id=a"):
+        run(num_steps=4, hparams={"train_layers": "heads", "learning_rate": 0.5})
+    assert (path.parent / "hparams.json").read_text() == settings
+
+
+def test_weights_alone_are_no_training_to_go_on_with(run, tmp_path):
+    loaded = checkpoint.load_model("MELODIC", run().parents[2])
+    mean = checkpoint.save_as_new(tmp_path / "models" / "MELODIC" / "mean", loaded.model, loaded.hparams, 2)
+    settings = (mean.parent / "hparams.json").read_text()
+    with pytest.raises(PolyampError, match="weights alone, .*--load_id=mean"):
+        run(model_id="mean", num_steps=4, hparams={"learning_rate": 0.5})
+    assert (mean.parent / "hparams.json").read_text() == settings
+    assert run(model_id="b", load_id="mean", num_steps=4).is_file()
+
+
+def test_what_load_full_asks_for_has_to_be_there(run):
+    with pytest.raises(PolyampError, match="no FULL checkpoint that fits"):
+        run(load_full=True)
+    with pytest.raises(PolyampError, match="not for AUTOREGRESSIVE"):
+        run(load_full=True, model_type="AUTOREGRESSIVE")
+
+
+def test_a_seed_that_comes_too_late_is_said(run, caplog):
+    run(seed=3)
+    run(num_steps=3)
+    assert "--seed" not in caplog.text
+    run(num_steps=4, seed=5)
+    assert "--seed=5 has no effect: this training began with 3" in caplog.text
+
+
+def test_single_notes_are_no_recordings(run, tmp_path):
+    sound, names = np.zeros(64_000, np.float32), ("guitar", "guitar_acoustic_000", "acoustic")
+    note = NoteExample("guitar_acoustic_000-060-100", sound, 60, 100, *names, (), 0, 0)
+    records.write(tmp_path / "notes.tfrecord", [note], nsynth.serialize)
+    for name in ("examples_path", "validation_examples_path"):
+        with pytest.raises(PolyampError, match="holds no recordings .*--dataset_type=nsynth"):
+            run(**{name: str(tmp_path / "notes.tfrecord")})
 
 
 def test_trains_from_audio_without_a_cache(run):

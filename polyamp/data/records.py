@@ -130,7 +130,7 @@ def expand_paths(examples_path: str) -> list[str]:
 
 
 def check_labelled(paths: Iterable[str]) -> None:
-    """`DataError` if a file holds recordings whose notes nobody knows, as its first record tells if it can be read.
+    """`DataError` if a file holds something else than recordings with their notes, as its first record tells if it can be read.
 
     Without an operation of TensorFlow's, before which several machines could not be joined any more.
     """
@@ -143,6 +143,11 @@ def check_labelled(paths: Iterable[str]) -> None:
             raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
         except (struct.error, DecodeError):  # Damage is found where the records are read.
             continue
+        if features and "sequence" not in features:
+            raise DataError(
+                f"{path}: holds no recordings (id, sequence, audio, velocity_range); single notes are for "
+                "--dataset_type=nsynth and --nsynth_examples_path."
+            )
         if 0 in features["is_labelled"].int64_list.value:
             raise DataError(f"{path}: recordings without notes, from which MELODIC learns with --teacher_id, and nothing else.")
 
