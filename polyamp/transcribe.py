@@ -16,7 +16,9 @@ from polyamp.roll_stream import RollNetwork
 from polyamp.state_stream import StateNetwork
 from polyamp.windows import predict_rolls, window_frames, windows
 
-_LIST_STEP = 64  # Lists of notes are padded to multiples of so many, as each new size may cost a compilation.
+# Each new size may cost a compilation.
+_LIST_STEP = 64  # Lists of notes are padded to multiples of so many,
+_FRAME_STEP = 128  # and the frames of a recording's last window.
 
 if TYPE_CHECKING:
     import keras
@@ -84,10 +86,15 @@ def predict_states(model: Model, blocks: Iterable[np.ndarray], hparams: Autoregr
     recurrent = part(model, "states", hparams)
     carry = recurrent.initial_carry()
     parts: list[dict[str, np.ndarray]] = []
-    for features in acoustic_features(model, blocks, hparams):
+    for features, is_last in _with_last(acoustic_features(model, blocks, hparams)):
+        frames = features.shape[1]
+        if is_last:
+            features = np.pad(
+                features, [(0, -frames % _FRAME_STEP if axis == 1 else 0) for axis in range(features.ndim)], "edge"
+            )
         answer = recurrent.predict_on_batch({"features": features, "carry": carry})
         carry = answer.pop("carry")
-        parts.append({name: roll[0] for name, roll in answer.items()})
+        parts.append({name: roll[0, :frames] for name, roll in answer.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

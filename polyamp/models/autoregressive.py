@@ -157,6 +157,7 @@ class RecurrentPart(keras.Model):
     def __init__(self, model: keras.Model):
         super().__init__(name="recurrent_part")
         self.recurrence = network(model).get_layer("recurrence")
+        self.built = True  # All its layers are.
 
     def initial_carry(self) -> list:
         """The carry before the first frame of one recording."""

@@ -72,6 +72,8 @@ class StateRecurrence(Float32Layer):
         self.over_time = [
             keras.layers.RNN(cell, return_sequences=True, dtype="float32", name=f"rnn_{cell.name}") for cell in cells
         ]
+        for layer in self.over_time:  # Keras on JAX runs models with layers that are not built eagerly first, at every call.
+            layer.build((None, None, gates))
         self.head_kernel = add("head_kernel", (self.units, columns * NUM_ANSWERS), "glorot_uniform")
         priors = np.tile(_PRIOR_LOGITS, columns)
         self.head_bias = add("head_bias", (columns * NUM_ANSWERS,), lambda shape, dtype=None: ops.cast(priors, dtype))

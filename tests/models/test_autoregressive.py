@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from polyamp import hparams, models
-from polyamp.models import autoregressive, state_loss
+from polyamp.models import autoregressive, parts, state_loss
 from polyamp.notes.states import AGE_STEPS, OFF, OFFSET, OLDEST, ONSET, REONSET, SUSTAIN, age_table
 
 SMALL = {"model_complexity": 3, "fc_size": 20, "recurrent_units": 16, "train_frames": 24}
@@ -214,3 +214,11 @@ def test_parts_share_their_weights_with_the_model():
     recurrent({"features": acoustic(np.zeros((1, 5120), np.float32)), "carry": recurrent.initial_carry()})
     shared = {id(variable) for variable in [*acoustic.variables, *recurrent.variables]}
     assert shared == {id(variable) for variable in model.get_layer("network").variables}
+
+
+@pytest.mark.parametrize("name", ["features", "states"])
+def test_all_of_a_part_is_built(name):
+    """Keras on JAX runs what is not eagerly before every call, operation by operation."""
+    settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny")
+    part = parts.part(models.build("AUTOREGRESSIVE", settings), name, settings)
+    assert [layer.name for layer in part._flatten_layers() if not layer.built] == []
