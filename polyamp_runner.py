@@ -196,15 +196,19 @@ def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     loaded = checkpoint.load_model(
         values.model_type, values.model_dir, values.load_id, values.model_id, values.load_full, overrides
     )
-    eval_name, suffix = values.eval_name, ""
+    path = Path(loaded.path)
+    own_folder = path.parent if values.model_dir and not values.output_dir else None
+    eval_name, suffix = values.eval_name, "" if own_folder else f"-{path.parent.name}"
     if isinstance(loaded.hparams, hparams.AutoregressiveHParams):  # Named after the variant, as in the published code.
-        suffix = f"-{Path(loaded.path).parent.name}"
+        suffix = f"-{path.parent.name}"
         eval_name = eval_name if values["eval_name"].present else loaded.hparams.variant
+    if path.parent.parent.name != values.model_type:  # A part of a Full model, whose own scores are in the same folder.
+        suffix += f"-{values.model_type.lower()}"
     result = evaluate.evaluate(
         loaded,
         loaded.hparams,
         examples,
-        output_dir=values.output_dir or (Path(loaded.path).parent if values.model_dir else "eval"),
+        output_dir=values.output_dir or own_folder or "eval",
         eval_name=eval_name,
         num_steps=values.eval_num_steps,
         save_path=values.save_path,

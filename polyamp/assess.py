@@ -85,7 +85,7 @@ def assess_timbre(model: keras.Model, hparams: TimbreHParams, example: "Example"
     reference = example.begun
     if not len(reference):
         raise DataError(f"{example.id}: has no notes whose families could be told.")
-    probabilities = transcribe.predict_families(model, [example.audio], reference, hparams)
+    probabilities = transcribe.predict_families(model, lambda: [example.audio], reference, hparams)
     posteriors = instruments.choose_families(probabilities, reference, hparams)
     estimate = instruments.with_programs(reference, posteriors, hparams)
     families = metrics.families_of(reference), posteriors.argmax(axis=1)

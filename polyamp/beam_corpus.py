@@ -126,7 +126,8 @@ class WriteNotes(beam.DoFn):
 
         loaded = _loaded(self._weights, self._handle)
         with corpus.local(job.audio) as path:
-            return transcribe.with_programs(loaded.model, lambda: _named(reading.stream(path), path, job), found, hparams)
+            blocks = reading.Repeated(path)
+            return transcribe.with_programs(loaded.model, lambda: _named(blocks(), path, job), found, hparams)
 
 
 class TranscribeWhole(beam.DoFn):

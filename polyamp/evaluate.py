@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from polyamp import atomic, constants, metrics, notes, plots
-from polyamp.assess import Assess, Assessment, assessor
+from polyamp.assess import Assess, Assessment, assessor, needs_notes
 from polyamp.errors import DataError
 from polyamp.hparams import MelodicHParams
 
@@ -46,7 +46,8 @@ def evaluate(
     Args:
         loaded_model: Model and the step that it was saved at.
         hparams: Resolved settings; decoding thresholds may differ from those saved with the model.
-        examples: Examples with reference notes; read once, one at a time.
+        examples: Examples with reference notes; read once, one at a time. For a model that says something of given notes, those
+            without any are left out.
         output_dir: Folder of the two files, made if need be.
         eval_name: Name of this evaluation.
         num_steps: How many examples at most; None is all.
@@ -68,7 +69,7 @@ def evaluate(
     output_dir = atomic.make_folder(output_dir, "--output_dir")
     pictures = atomic.make_folder(save_path, "--save_path") if save_path else None
     assessed = functools.partial(assess, loaded_model.model, hparams)
-    rows, confusion = _score(assessed, itertools.islice(examples, num_steps), pictures)
+    rows, confusion = _score(assessed, itertools.islice(examples, num_steps), pictures, needs_notes(hparams))
     mean = metrics.aggregate([row for _, row in rows])
     base = f"{_file_name(eval_name, set())}-{loaded_model.step}{_file_name(suffix, set()) if suffix else ''}"
     result = {
@@ -91,15 +92,21 @@ def evaluate(
 
 
 def _score(
-    assess: Callable[["Example"], Assessment], examples: Iterable["Example"], pictures: Path | None
+    assess: Callable[["Example"], Assessment], examples: Iterable["Example"], pictures: Path | None, only_with_notes: bool
 ) -> tuple[list[tuple[str, dict[str, float]]], np.ndarray]:
-    """The id and metrics of each example, and which family was taken for which, `[12, 12]`, over all notes."""
+    """The id and metrics of each example, and which family was taken for which, `[12, 12]`, over all notes.
+
+    With `only_with_notes` examples in which none begins are left out.
+    """
     rows: list[tuple[str, dict[str, float]]] = []
     names: set[str] = set()
     confusion = np.zeros((constants.NUM_FAMILIES, constants.NUM_FAMILIES), np.int64)
     for example in examples:
         if not example.is_labelled:
             raise DataError(f"{example.id}: a recording without notes; there is nothing to compare with.")
+        if only_with_notes and not len(example.begun):
+            logging.warning("%s: has no notes whose families could be told; left out.", example.id)
+            continue
         assessment = assess(example)
         if assessment.families is not None:
             confusion += metrics.confusion_matrix(*assessment.families)

@@ -213,6 +213,7 @@ class TimbreHParams(MelodicHParams):
     family_balance: float = field(0.0, 0.0, 1.0)  # Weight of a note: how many of the batch are of its family, to minus this.
 
     # --- Choosing families (may be changed at run time) --------------------------------------------------------------
+    timbre_level_db: float = field(0.0, -80.0, 0.0)  # Level at which families are told, as `predict_level_db`; 0: as it is.
     family_prior_strength: float = field(1.0, 0.0, 10.0)  # How much a piece's other notes count; 0: every note by itself.
     family_smoothing: float = probability(0.0)  # How much neighbours in time and pitch count; 0: nothing.
     family_min_share: float = field(0.0, 0.0, 1.0)  # A family with fewer of the notes is given to the likeliest of the others.

@@ -6,6 +6,7 @@ A Timbre model tells the families of notes that it is given. The notes come from
 from typing import Any
 
 from polyamp import checkpoint, constants
+from polyamp.audio import level
 from polyamp.audio.reading import Blocks
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import instruments
@@ -27,10 +28,11 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
         and "offset" in seconds, MIDI "pitch", "velocity", "family" and its "probability".
         Without notes "family" is None and the others are empty.
     """
+    blocks = level.Measured(blocks)
     found = transcribe(melodic.model, blocks, melodic.hparams)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}
-    posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), found, hparams)
+    posteriors = instruments.choose_families(predict_families(model, blocks, found, hparams), found, hparams)
     mean = posteriors.mean(axis=0)
     order = mean.argsort(kind="stable")[::-1]
     listed = [

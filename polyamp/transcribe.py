@@ -37,6 +37,7 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
     """
     if isinstance(hparams, AutoregressiveHParams):
         return notes_of_states(predict_states(model, blocks(), hparams), hparams)
+    blocks = level.Measured(blocks)
     found = notes.from_rolls(rolls_of(model, blocks, hparams), hparams)
     return with_programs(model, blocks, found, hparams) if isinstance(hparams, FullHParams) else found
 
@@ -55,7 +56,7 @@ def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str,
 
 def with_programs(model: Model, blocks: Blocks, found: Notes, hparams: FullHParams) -> Notes:
     """Notes that a Full model has found with the programs of the families that it hears in them."""
-    posteriors = instruments.choose_families(predict_families(model, blocks(), found, hparams), found, hparams)
+    posteriors = instruments.choose_families(predict_families(model, blocks, found, hparams), found, hparams)
     return instruments.with_programs(found, posteriors, hparams)
 
 
@@ -132,12 +133,12 @@ def acoustic_features(model: Model, blocks: Iterable[np.ndarray], hparams: Autor
         yield acoustic.predict_on_batch(window[np.newaxis])[:, margin : margin + kept]
 
 
-def predict_families(model: Model, blocks: Iterable[np.ndarray], of: Notes, hparams: TimbreHParams) -> np.ndarray:
-    """Probabilities of the families of given notes, `[notes, 12]`, each note by itself.
+def predict_families(model: Model, blocks: Blocks, of: Notes, hparams: TimbreHParams) -> np.ndarray:
+    """Probabilities of the families of given notes, `[notes, 12]`, each note by itself, of a recording at the expected level.
 
     Args:
         model: A Timbre or Full model.
-        blocks: The audio, 16 kHz mono float32, in blocks of any length.
+        blocks: Gives the audio, 16 kHz mono float32, in blocks of any length.
         of: Notes in seconds from its start. Those outside the piano's range get zeros.
         hparams: The model's.
     """
@@ -147,7 +148,8 @@ def predict_families(model: Model, blocks: Iterable[np.ndarray], of: Notes, hpar
     on_piano = (of.pitch >= constants.MIN_MIDI_PITCH) & (of.pitch <= constants.MAX_MIDI_PITCH)
     probabilities = np.zeros((len(of), constants.NUM_FAMILIES), np.float32)
     first = 0
-    for (window, kept), is_last in _with_last(windows(blocks, core, margin, hop)):
+    heard_at_level = level.brought_to(blocks, hparams.timbre_level_db)
+    for (window, kept), is_last in _with_last(windows(heard_at_level(), core, margin, hop)):
         begin, end = (first - margin) / rate, (first - margin) / rate + len(window) / constants.SAMPLE_RATE
         heard = np.flatnonzero(on_piano & (of.onset < end) & (of.offset > begin))
         last = np.inf if is_last else (first + kept) / rate

@@ -95,6 +95,7 @@ def _activations(model: "keras.Model", hparams: "MelodicHParams", examples_path:
     from polyamp.audio import level
     from polyamp.constants import SAMPLE_RATE
     from polyamp.data import pipeline
+    from polyamp.errors import DataError
 
     front_end, network = model.get_layer("spectrogram"), model.get_layer("network")
     names = [f"mixing{number}_{part}" for number in hparams.mixing_after if number for part in ("reduce", "relu")]
@@ -105,6 +106,8 @@ def _activations(model: "keras.Model", hparams: "MelodicHParams", examples_path:
         (audio,) = level.brought_to(functools.partial(list, [audio]), hparams.predict_level_db)()
         for name, roll in heard.predict_on_batch(front_end(audio[np.newaxis])).items():
             found[name].append(roll.reshape(-1, roll.shape[-1]))
+    if not all(found.values()):
+        raise DataError(f"{examples_path}: holds no example.")
     return {name: np.concatenate(rolls) for name, rolls in found.items()}
 
 

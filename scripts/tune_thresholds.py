@@ -65,8 +65,12 @@ def _tune() -> None:
 
     from polyamp import checkpoint, hparams
     from polyamp.audio import augmentation
-    from polyamp.data import pipeline
+    from polyamp.data import pipeline, records
+    from polyamp.errors import DataError, PolyampError
 
+    if _MODEL_TYPE.value == "TIMBRE":
+        raise PolyampError("--model_type=TIMBRE finds no notes, so there is no threshold to choose.")
+    records.check_labelled(records.expand_paths(_EXAMPLES_PATH.value))
     loaded = checkpoint.load_model(_MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value)
     heavy = hparams.merge(loaded.hparams, {"augment_probability": 1.0})
     rng = np.random.default_rng(_SEED.value)
@@ -74,6 +78,8 @@ def _tune() -> None:
     for example in pipeline.whole_examples(_EXAMPLES_PATH.value):
         versions = [example.audio, augmentation.augment(example.audio, heavy, rng)[0]] if _DISTURBED.value else [example.audio]
         pieces += [(example.notes, _heard(loaded, audio)) for audio in versions]
+    if not pieces:
+        raise DataError(f"{_EXAMPLES_PATH.value}: holds no example.")
     candidates = _CANDIDATES_OF_STATES if _MODEL_TYPE.value == "AUTOREGRESSIVE" else _CANDIDATES
     best = loaded.hparams
     best_scores = _scores(pieces, best)

@@ -12,7 +12,7 @@ from polyamp import assess, notes
 from polyamp import evaluate as evaluation
 from polyamp.data.example import Example
 from polyamp.errors import DataError, PolyampError
-from polyamp.hparams import MelodicHParams
+from polyamp.hparams import MelodicHParams, TimbreHParams
 from polyamp.metrics import roll_metrics
 from polyamp.notes import Notes
 
@@ -144,6 +144,21 @@ def test_another_assessment_can_be_plugged_in(tmp_path):
 
     result = evaluation.evaluate(LOADED, HPARAMS, [example(TRUTH)], tmp_path, "e", assess=other)
     assert result["mean"]["family_f1"] == 0.5 and "family" in result["table"]
+
+
+def test_examples_without_notes_are_left_out_where_notes_are_given(tmp_path, caplog):
+    settings = TimbreHParams()
+    scored = []
+
+    def score(model, hparams, piece):
+        scored.append(piece.id)
+        return assess.Assessment({"family_accuracy": 1.0}, piece.notes, piece.notes)
+
+    pieces = [example(TRUTH, "a"), example(TRUTH, "b", truth=Notes.empty()), example(TRUTH, "c")]
+    result = evaluation.evaluate(LOADED, settings, pieces, tmp_path, "e", assess=score)
+    assert scored == ["a", "c"] and result["num_examples"] == 2 and "b: has no notes" in caplog.text
+    with pytest.raises(DataError, match="no examples"):
+        evaluation.evaluate(LOADED, settings, pieces[1:2], tmp_path, "e", assess=score)
 
 
 def test_no_examples_and_unwritable_folders_are_one_line(tmp_path):

@@ -303,10 +303,20 @@ def test_evaluation_gets_every_setting(capsys, modules):
     assert capsys.readouterr().out == "the table\n\nwritten: a.json, a.csv\n"
 
 
-@pytest.mark.parametrize(("line", "folder"), [("", "eval"), ("--output_dir=o", "o"), ("--output_dir=o --model_dir=m", "o")])
-def test_where_scores_go(modules, line, folder):
+@pytest.mark.parametrize(
+    ("line", "folder", "suffix"),
+    [
+        ("", "eval", "-x"),
+        ("--output_dir=o", "o", "-x"),
+        ("--output_dir=o --model_dir=m", "o", "-x"),
+        ("--model_dir=m", Path("models/MELODIC/x"), ""),
+        ("--model_dir=m --model_type=TIMBRE", Path("models/MELODIC/x"), "-timbre"),  # Of a checkpoint of another type.
+    ],
+)
+def test_where_scores_go(modules, line, folder, suffix):
     assert polyamp_runner.main(["polyamp", "--mode=eval", "--examples_path=a", *line.split()]) == 0
-    assert modules["evaluate"][3]["output_dir"] == folder and modules["evaluate"][3]["num_steps"] is None
+    asked = modules["evaluate"][3]
+    assert (asked["output_dir"], asked["suffix"], asked["num_steps"]) == (folder, suffix, None)
 
 
 def test_prediction_gets_every_setting(capsys, modules):

@@ -1,5 +1,6 @@
 """How loud a recording is, and the same recording as loud as those that a model was trained on."""
 
+import functools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -41,11 +42,30 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
     return 10 * np.log10(float(np.quantile(found[found >= loudest * 10 ** (-_RANGE / 10)], _LOUD)))
 
 
+class Measured:
+    """A recording whose level is measured once, when it is asked for, to whatever levels it is brought then.
+
+    Args:
+        blocks: Gives the audio, as this does.
+    """
+
+    def __init__(self, blocks: Blocks):
+        self._blocks = blocks
+
+    def __call__(self) -> Iterable[np.ndarray]:
+        return self._blocks()
+
+    @functools.cached_property
+    def level(self) -> float:
+        """As `measure`."""
+        return measure(self._blocks())
+
+
 def brought_to(blocks: Blocks, target: float) -> Blocks:
     """A recording at another level, by one factor for all of it.
 
     Args:
-        blocks: Gives the audio; it is called once more than what is returned.
+        blocks: Gives the audio; it is called once more than what is returned, unless its level is known.
         target: The level that `measure` shall find, in decibels; 0: the recording stays as it is.
 
     Returns:
@@ -53,7 +73,8 @@ def brought_to(blocks: Blocks, target: float) -> Blocks:
     """
     if not target:
         return blocks
-    difference = min(target - measure(blocks()), _MOST)
+    found = blocks.level if isinstance(blocks, Measured) else measure(blocks())
+    difference = min(target - found, _MOST)
     factor = np.float32(10 ** (difference / 20))
 
     def changed() -> Iterator[np.ndarray]:

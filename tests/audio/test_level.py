@@ -86,3 +86,17 @@ def test_zero_leaves_recordings_as_they_are():
         raise AssertionError("was read")
 
     assert level.brought_to(blocks, 0.0) is blocks
+
+
+def test_what_is_brought_to_several_levels_is_measured_once():
+    asked = []
+
+    def blocks():
+        asked.append(1)
+        return [noise]
+
+    noise = np.random.default_rng(0).normal(0.0, 0.1, 16_000).astype(np.float32)
+    measured = level.Measured(blocks)
+    found = [level.measure(level.brought_to(measured, target)()) for target in (-30.0, -40.0)]
+    np.testing.assert_allclose(found, [-30.0, -40.0], atol=1e-3)
+    assert len(asked) == 3 and np.array_equal(measured()[0], noise)

@@ -133,6 +133,12 @@ def test_what_cannot_be_made_smaller_writes_nothing(load, runs, flags, error, me
     assert sorted(runs.rglob("*")) == before
 
 
+def test_files_without_examples_show_nothing(load, runs, tmp_path):
+    (tmp_path / "empty.tfrecord").touch()
+    with pytest.raises(DataError, match="empty.tfrecord: holds no example"):
+        slim(load, runs, mixing_channels=2, examples_path=tmp_path / "empty.tfrecord")
+
+
 def test_a_model_of_that_name_is_not_touched(load, runs):
     before = slim(load, runs, rank=4).path.read_bytes()
     with pytest.raises(CheckpointError, match="slim exists; give another --model_id"):

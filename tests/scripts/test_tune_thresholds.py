@@ -4,12 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from polyamp import checkpoint, metrics, notes
 from polyamp.audio import reading
 from polyamp.data import records
 from polyamp.data.example import Example
+from polyamp.errors import PolyampError
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -43,3 +45,18 @@ def test_a_threshold_that_misses_notes_is_lowered(load, badly_set, tmp_path, cap
     loaded = checkpoint.load_model("MELODIC", badly_set, "deaf")
     before = metrics.note_metrics(reference, script._heard(loaded, audio)(loaded.hparams))
     assert scores["note_onset_f1"] > before["note_onset_f1"] + 0.1
+
+
+def test_what_has_no_notes_to_find_is_refused(load, badly_set, tmp_path):
+    (tmp_path / "empty.tfrecord").touch()
+    unknown = Example("a", np.zeros(16_000, np.float32), notes.Notes.empty(), (0, 0), is_labelled=False)
+    records.write(tmp_path / "unknown.tfrecord", [unknown])
+    for flags, message in [
+        ({"model_type": "TIMBRE"}, "finds no notes"),
+        ({"examples_path": tmp_path / "empty.tfrecord"}, "holds no example"),
+        ({"examples_path": tmp_path / "unknown.tfrecord"}, "recordings without notes"),
+    ]:
+        settings = {"model_dir": badly_set, "load_id": "deaf", "examples_path": tmp_path / "empty.tfrecord", **flags}
+        script, _ = load("tune_thresholds", **settings)
+        with pytest.raises(PolyampError, match=message):
+            script._tune()
