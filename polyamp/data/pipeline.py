@@ -1,9 +1,9 @@
 """The one tf.data pipeline: from TFRecord files to batches of audio, label rolls and weights.
 
 Order: references to records (file, number, byte offset) are shuffled, which costs no memory; records are read and parsed one
-by one, so that a damaged one is skipped alone; each gives as many random crops as it is crops long; crops are shuffled again
-(those of one long recording arrive together), augmented, labelled and batched. Every random choice derives from the seed and
-the number of the crop, so that two runs see the same batches whatever the threads do.
+by one, so that a damaged one is skipped alone; each gives as many random crops as it is crops long, several in turn; crops are
+shuffled again, augmented, labelled and batched. Every random choice derives from the seed and the number of the crop, so that
+two runs see the same batches whatever the threads do.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from polyamp.hparams import MelodicHParams
 
 _OPEN_FILES = 16  # Files whose records are listed in turn.
 _REFERENCE_BUFFER = 16_384  # References that are shuffled at a time; some hundred bytes each.
+_OPEN_EXAMPLES = 8  # Of which crops are taken in turn, so that those of a long recording do not make up whole batches.
 _CROP_BUFFER = 64  # Crops that are shuffled at a time; 1.3 MB each at the default length.
 
 # Audio, labels and weights, as Keras' `fit` takes them.
@@ -65,7 +66,8 @@ def training_crops(examples_path: str, hparams: MelodicHParams, seed: int) -> tf
     paths = records.expand_paths(examples_path)
     if next(records.read(paths, on_error="skip"), None) is None:
         raise DataError(f"{examples_path}: no readable example in these files; make them with scripts/create_tfrecords.py.")
-    crops = shuffled(paths, parsing.parse, seed).repeat().flat_map(lambda example: _copies(example, hparams)).enumerate()
+    examples = shuffled(paths, parsing.parse, seed).repeat()
+    crops = examples.interleave(lambda example: _copies(example, hparams), cycle_length=_OPEN_EXAMPLES).enumerate()
     crops = crops.map(lambda number, example: _random_crop(example, number, hparams, seed), num_parallel_calls=tf.data.AUTOTUNE)
     return crops.shuffle(_CROP_BUFFER, seed=seed).enumerate()
 

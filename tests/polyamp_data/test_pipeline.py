@@ -157,6 +157,17 @@ def _counting(function: Callable, called: list[str]) -> Callable:
     return count
 
 
+def test_batches_of_long_recordings_hold_many_of_them(tmp_path: Path):
+    whole = [
+        Example(str(number), np.full(16_000 * 20, number / 32, np.float32), notes.Notes.empty(), (0, 0))
+        for number in range(1, 25)
+    ]
+    path = _write(tmp_path, whole)
+    hparams = dataclasses.replace(TINY, batch_size=8)
+    different = [len(np.unique(np.rint(audio[:, 0] * 32))) for audio, _, _ in _batches(path, hparams, 40)]
+    assert np.mean(different) > 5  # Evenly drawn 6.9; out of a buffer of what is two recordings 2.
+
+
 def test_augmentation_changes_audio_but_not_labels(tmp_path: Path, make_example: MakeExample):
     path = _write(tmp_path, [make_example(number, seconds=1.0) for number in range(2)])
     augmented = MelodicHParams(train_frames=21, batch_size=2, augment_probability=1.0)
