@@ -26,8 +26,8 @@ FAMILIES = (
 )
 NUM_FAMILIES = len(FAMILIES)  # 12
 
-# General MIDI programs, counted from 0: (family, first program, how many). Plucked folk instruments are guitars, synthetic
-# voices vocals; pads, effects, percussion and sounds are "other".
+# General MIDI programs, counted from 0: (family, first program, how many). Banjo, shamisen, koto and kalimba are guitars,
+# synthetic voices vocals; pads, effects, percussion, sounds and what else folk plays are "other".
 _PROGRAM_RANGES = (
     *(("keyboard", 0, 8), ("mallet", 8, 8), ("organ", 16, 8), ("guitar", 24, 8), ("bass", 32, 8), ("string", 40, 12)),
     *(("vocal", 52, 3), ("string", 55, 1), ("brass", 56, 8), ("reed", 64, 8), ("flute", 72, 8), ("synth_lead", 80, 5)),

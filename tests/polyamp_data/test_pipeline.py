@@ -165,7 +165,7 @@ def test_batches_of_long_recordings_hold_many_of_them(tmp_path: Path):
     path = _write(tmp_path, whole)
     hparams = dataclasses.replace(TINY, batch_size=8)
     different = [len(np.unique(np.rint(audio[:, 0] * 32))) for audio, _, _ in _batches(path, hparams, 40)]
-    assert np.mean(different) > 5  # Evenly drawn 6.9; out of a buffer of what is two recordings 2.
+    assert np.mean(different) > 5  # Evenly drawn 6.9; one recording after the other 4.2.
 
 
 def test_augmentation_changes_audio_but_not_labels(tmp_path: Path, make_example: MakeExample):
