@@ -42,19 +42,19 @@ def crops(examples_path: str, hparams: TimbreHParams, seed: int) -> tf.data.Data
         logging.warning("augment_transpose_semitones has no effect on single notes.")
     notes = [_training_notes(part, seed) for part in records.parts(examples_path)]
     number = hparams.timbre_training_max_instruments
-    mixed = tf.data.Dataset.sample_from_datasets([part.repeat().shuffle(_SHUFFLE_BUFFER, seed) for part in notes], seed=seed)
+    mixed = tf.data.Dataset.sample_from_datasets(notes, seed=seed)
     mixed = mixed.batch(number, drop_remainder=True).enumerate()
     return mixed.map(lambda index, batch: (index, mix(batch, index, hparams, seed)), num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _training_notes(part: str, seed: int) -> tf.data.Dataset:
-    """The notes of one part of an `examples_path`, in any order, without damaged ones."""
+    """The notes of one part of an `examples_path` without end, in random order, without damaged ones."""
     if part.startswith(prepared.PREFIX):
-        return _notes(part)
+        return _notes(part).repeat().shuffle(_SHUFFLE_BUFFER, seed)
     paths = records.expand_paths(part)
     if next(nsynth.read(paths), None) is None:  # An error if the first is no note.
         raise DataError(f"{part}: no single note in these files; make them with scripts/create_tfrecords.py --dataset=nsynth.")
-    return pipeline.shuffled(paths, nsynth.parse, seed)
+    return pipeline.shuffled(paths, nsynth.parse, seed).repeat()
 
 
 def _notes(part: str) -> tf.data.Dataset:
@@ -83,11 +83,8 @@ def single_notes(examples_path: str) -> Iterator[Example]:
             yield Example(note["id"].decode(), note["audio"], alone, (velocity, velocity))
     except tf.errors.OpError as error:
         reason = " ".join(str(error.message).split())[:200]
-        what = (
-            "is damaged"
-            if isinstance(error, tf.errors.DataLossError)
-            else "holds something else than single notes of NSynth's schema"
-        )
+        is_damaged = isinstance(error, tf.errors.DataLossError)
+        what = "is damaged" if is_damaged else "holds something else than single notes of NSynth's schema"
         raise DataError(f"{examples_path}: {what} ({reason}).") from error
 
 
