@@ -52,9 +52,9 @@ def main_metric(hparams: MelodicHParams) -> str:
     return "family_macro_f1" if isinstance(hparams, TimbreHParams) else "note_onset_f1"
 
 
-def needs_notes(hparams: MelodicHParams) -> bool:
-    """Whether a model with these settings is scored by what it says of given notes, so that there have to be some."""
-    return type(hparams) is TimbreHParams
+def can_score(hparams: MelodicHParams, example: "Example") -> bool:
+    """Whether there is something to score: a Timbre model, which says something of given notes, has to be given some."""
+    return type(hparams) is not TimbreHParams or len(example.begun) > 0
 
 
 def assess_melodic(model: keras.Model, hparams: MelodicHParams, example: "Example") -> Assessment:

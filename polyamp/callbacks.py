@@ -151,7 +151,7 @@ class Saver(keras.callbacks.Callback):
         scores = [
             score(self._whole_model, self._hparams, example).metrics
             for example in records.read(self._validation_paths, on_error="raise")
-            if len(example.begun) or not assess.needs_notes(self._hparams)
+            if assess.can_score(self._hparams, example)
         ]
         if not scores:
             raise DataError("--validation_examples_path: holds no example with notes; the checkpoint has been saved.")

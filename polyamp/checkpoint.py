@@ -73,19 +73,21 @@ def _named(model: "keras.Model", optimizer: "keras.optimizers.Optimizer | None")
     Not the states of dropout's random numbers: Keras numbers them through all models of a process, so their names say nothing.
     Nor a learning rate, which is no state: the settings have it.
     """
-    of_model = [variable for variable in model.variables if not variable.path.startswith(_SEEDS)]
-    named = {_WEIGHTS + variable.path: variable for variable in of_model}
-    all_of_optimizer = optimizer.variables if optimizer is not None else []
-    of_optimizer = [variable for variable in all_of_optimizer if not _is_learning_rate(variable.path)]
+    of_all = [(_WEIGHTS + variable.path, variable) for variable in model.variables]
     # Without the optimizer's own name, which Keras numbers through.
-    named |= {_OPTIMIZER + variable.path.partition("/")[2]: variable for variable in of_optimizer}
-    if len(named) != len(of_model) + len(of_optimizer):
+    of_optimizer = optimizer.variables if optimizer is not None else []
+    of_all += [(_OPTIMIZER + variable.path.partition("/")[2], variable) for variable in of_optimizer]
+    kept = [(name, variable) for name, variable in of_all if _is_kept(name)]
+    named = dict(kept)
+    if len(named) != len(kept):
         raise ValueError("Two variables have one path; name every layer.")
     return named
 
 
-def _is_learning_rate(name: str) -> bool:
-    return name.endswith("/learning_rate")
+def _is_kept(name: str) -> bool:
+    """Whether what has that name in a file is saved and restored: see `_named`."""
+    is_seed = name.startswith(_WEIGHTS + _SEEDS)
+    return not is_seed and not (name.startswith(_OPTIMIZER) and name.endswith("/learning_rate"))
 
 
 def save(
@@ -184,12 +186,7 @@ def _weights_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _assign(arrays: Mapping[str, np.ndarray], wanted: "Mapping[str, keras.Variable]", path: str | Path, part: bool) -> None:
     """Sets variables to the arrays of the same names, all of them or, with a `CheckpointError` from `path`, none."""
-    # Checkpoints of earlier versions have them.
-    arrays = {
-        name: array
-        for name, array in arrays.items()
-        if not name.startswith(_WEIGHTS + _SEEDS) and not (name.startswith(_OPTIMIZER) and _is_learning_rate(name))
-    }
+    arrays = {name: array for name, array in arrays.items() if _is_kept(name)}  # Earlier versions saved more.
     problems = [f"{name} is missing" for name in wanted if name not in arrays]
     problems += [f"{name} is not in the model" for name in arrays if name not in wanted and not part]
     problems += [

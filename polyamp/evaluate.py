@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from polyamp import atomic, constants, metrics, notes, plots
-from polyamp.assess import Assess, Assessment, assessor, needs_notes
+from polyamp.assess import Assess, Assessment, assessor, can_score
 from polyamp.errors import DataError
 from polyamp.hparams import MelodicHParams
 
@@ -69,7 +69,7 @@ def evaluate(
     output_dir = atomic.make_folder(output_dir, "--output_dir")
     pictures = atomic.make_folder(save_path, "--save_path") if save_path else None
     assessed = functools.partial(assess, loaded_model.model, hparams)
-    rows, confusion = _score(assessed, itertools.islice(examples, num_steps), pictures, needs_notes(hparams))
+    rows, confusion = _score(assessed, itertools.islice(examples, num_steps), pictures, hparams)
     mean = metrics.aggregate([row for _, row in rows])
     base = f"{_file_name(eval_name, set())}-{loaded_model.step}{_file_name(suffix, set()) if suffix else ''}"
     result = {
@@ -92,11 +92,11 @@ def evaluate(
 
 
 def _score(
-    assess: Callable[["Example"], Assessment], examples: Iterable["Example"], pictures: Path | None, only_with_notes: bool
+    assess: Callable[["Example"], Assessment], examples: Iterable["Example"], pictures: Path | None, hparams: MelodicHParams
 ) -> tuple[list[tuple[str, dict[str, float]]], np.ndarray]:
     """The id and metrics of each example, and which family was taken for which, `[12, 12]`, over all notes.
 
-    With `only_with_notes` examples in which none begins are left out.
+    Examples that models of these settings cannot be scored on are left out.
     """
     rows: list[tuple[str, dict[str, float]]] = []
     names: set[str] = set()
@@ -104,7 +104,7 @@ def _score(
     for example in examples:
         if not example.is_labelled:
             raise DataError(f"{example.id}: a recording without notes; there is nothing to compare with.")
-        if only_with_notes and not len(example.begun):
+        if not can_score(hparams, example):
             logging.warning("%s: has no notes whose families could be told; left out.", example.id)
             continue
         assessment = assess(example)

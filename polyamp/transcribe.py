@@ -90,9 +90,8 @@ def predict_states(model: Model, blocks: Iterable[np.ndarray], hparams: Autoregr
     for features, is_last in _with_last(acoustic_features(model, blocks, hparams)):
         frames = features.shape[1]
         if is_last:
-            features = np.pad(
-                features, [(0, -frames % _FRAME_STEP if axis == 1 else 0) for axis in range(features.ndim)], "edge"
-            )
+            more = [(0, 0), (0, -frames % _FRAME_STEP)] + [(0, 0)] * (features.ndim - 2)
+            features = np.pad(features, more, "edge")
         answer = recurrent.predict_on_batch({"features": features, "carry": carry})
         carry = answer.pop("carry")
         parts.append({name: roll[0, :frames] for name, roll in answer.items()})

@@ -39,7 +39,7 @@ def as_played(content: bytes) -> bytes:
         shared = [one for track in tracks for one in track if one[1].type in _OF_ALL]
         tracks = [[one for one in track if one[1].type not in _OF_ALL] for track in tracks]
         tracks[0] = shared + tracks[0]
-        for channel in range(16):
+        for channel in {one.channel for track in tracks for _, one in track if _starts(one)}:
             _share_programs(tracks, channel)
             _share_pedals(tracks, channel)
     midi.tracks = [_track(timed) for timed in tracks]
