@@ -56,13 +56,20 @@ _MAX_LENGTH = flags.DEFINE_float(
     "Longest segment, seconds; 0 keeps all recordings whole. The test split is always whole.",
     lower_bound=0.0,
 )
-
 _ROOM_COPIES = flags.DEFINE_integer(
     "room_copies",
     0,
     "How often each training recording follows as if recorded in a random room: for synthesized and close recordings, so that "
     "what is trained on them works for others.",
     lower_bound=0,
+)
+_LEVEL_DB = flags.DEFINE_float(
+    "level_db",
+    0.0,
+    "Bring every recording to this level first, in dB as predict_level_db and timbre_level_db: for training at the level at which "
+    "a model will be asked. What is beyond full scale then is clipped. 0: as loud as it is.",
+    lower_bound=-80.0,
+    upper_bound=0.0,
 )
 _USE_DRUMS = flags.DEFINE_bool("use_drums", False, 'Label drum notes too, as notes of the family "other".')
 
@@ -79,7 +86,7 @@ def _run(beam_options: Sequence[str]) -> None:
 
     if 0 < _MAX_LENGTH.value < _MIN_LENGTH.value:
         raise DataError(f"--min_length={_MIN_LENGTH.value:g} is above --max_length={_MAX_LENGTH.value:g}.")
-    settings = sharding.Settings(_MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value, _ROOM_COPIES.value)
+    settings = sharding.Settings(_MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value, _ROOM_COPIES.value, _LEVEL_DB.value)
     with sharding.shadow_of(_INPUT_DIR.value) as shadow:
         shards = sharding.plan(
             dataset=_DATASET.value,

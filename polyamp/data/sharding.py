@@ -31,12 +31,14 @@ class Settings:
             recordings whole. The test split is always whole.
         use_drums: Label drum notes too.
         room_copies: How often each recording of the training split follows as if recorded in a random room.
+        level_db: Level that the audio of every recording is brought to, as `polyamp.audio.level.brought_to`; 0: left as it is.
     """
 
     min_length: float = 5.0
     max_length: float = 20.0
     use_drums: bool = False
     room_copies: int = 0
+    level_db: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,10 @@ class Shard:
     @property
     def fingerprint(self) -> str:
         """Of all that decides what the file holds, but the contents of the recordings."""
-        made_of = [self.split, dataclasses.asdict(self.settings), [item.id for item in self.items]]
+        settings = dataclasses.asdict(self.settings)
+        if not self.settings.level_db:
+            del settings["level_db"]  # Files of versions that did not know it are still what they should be.
+        made_of = [self.split, settings, [item.id for item in self.items]]
         if any(isinstance(item, Recording) and item.labels is None for item in self.items):
             made_of.append("without notes")
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]

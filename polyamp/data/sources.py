@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from polyamp import constants, notes
-from polyamp.audio import reading, rooms
+from polyamp.audio import level, reading, rooms
 from polyamp.data import maestro, segments, slakh
 from polyamp.data.example import Example
 from polyamp.data.recording import Recording, audio_files, find_with, split_of_folder
@@ -53,14 +53,20 @@ def load(recording: Recording, use_drums: bool = False) -> tuple[np.ndarray, Not
 
 
 def examples(
-    recording: Recording, min_length: float, max_length: float, use_drums: bool = False, room_copies: int = 0
+    recording: Recording,
+    min_length: float,
+    max_length: float,
+    use_drums: bool = False,
+    room_copies: int = 0,
+    level_db: float = 0.0,
 ) -> list[Example]:
     """What TFRecords hold of a recording: see `polyamp.data.segments.examples`; `max_length` 0 keeps it whole.
 
     After that follow `room_copies` times the same as recorded in random rooms (see `polyamp.audio.rooms`), always the same ones
-    for a recording's id. Theirs end in "@room1", "@room2" ...
+    for a recording's id. Theirs end in "@room1", "@room2" ... All are brought to `level_db` first (`polyamp.audio.level`).
     """
     audio, labels = load(recording, use_drums)
+    audio = np.concatenate(list(level.brought_to(lambda: [audio], level_db)()))
     found = segments.examples(recording.id, audio, labels, min_length, max_length)
     for number in range(1, room_copies + 1):
         name = f"{recording.id}@room{number}"

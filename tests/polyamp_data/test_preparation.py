@@ -1,5 +1,7 @@
 """Shards of data sets: dealt and written the same way whatever writes them, resumed, listed where they fail, on any storage."""
 
+import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import soundfile
 from apache_beam.io.filesystem import FileMetadata
 
 from polyamp import beam_corpus, corpus
+from polyamp.audio import level
 from polyamp.data import places, preparation, records, sharding
 from polyamp.data.sharding import Settings, Shard
 from polyamp.errors import DataError
@@ -127,6 +130,23 @@ def test_other_settings_or_shards_are_refused(folder: Path, tmp_path: Path):
         sharding.missing(_plan(folder, tmp_path, shards=4))
     with pytest.raises(DataError, match="was made with other settings"):  # The same recordings, without notes.
         sharding.missing(sharding.plan("audio", str(folder), str(tmp_path), num_shards=len(_plan(folder, tmp_path))))
+
+
+def test_recordings_are_brought_to_a_level(folder: Path, tmp_path: Path):
+    shards = _plan(folder, tmp_path, Settings(max_length=0.0, level_db=-33.0))
+    _write_all(shards)
+    for example in records.read([shard.place for shard in shards]):
+        assert level.measure([example.audio]) == pytest.approx(-33.0, abs=0.1), example.id
+    with pytest.raises(DataError, match="was made with other settings"):
+        sharding.missing(_plan(folder, tmp_path))
+
+
+def test_files_from_before_there_were_levels_are_known(folder: Path, tmp_path: Path):
+    shard = _plan(folder, tmp_path)[0]
+    settings = {"min_length": 5.0, "max_length": 20.0, "use_drums": False, "room_copies": 0}
+    shard = dataclasses.replace(shard, settings=Settings())
+    made_of = ["train", settings, [item.id for item in shard.items]]
+    assert shard.fingerprint == hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
 
 def test_failures_are_listed_and_tried_again(folder: Path, tmp_path: Path):
