@@ -66,8 +66,8 @@ _ROOM_COPIES = flags.DEFINE_integer(
 _LEVEL_DB = flags.DEFINE_float(
     "level_db",
     0.0,
-    "Bring every recording to this level first, in dB as predict_level_db and timbre_level_db: for training at the level at which "
-    "a model will be asked. What is beyond full scale then is clipped. 0: as loud as it is.",
+    "Bring every recording to this level first, in dB as predict_level_db and timbre_level_db: for training at the level at "
+    "which a model will be asked. What is beyond full scale then is clipped. 0: as loud as it is.",
     lower_bound=-80.0,
     upper_bound=0.0,
 )
