@@ -8,6 +8,8 @@ from pathlib import Path
 
 from polyamp.errors import PolyampError
 
+DRUM_BANK = 128
+
 _KEY_RANGE = 43  # The generator that says at which keys a zone plays (SoundFont 2.04, section 8.1.2).
 
 
@@ -19,6 +21,11 @@ class Sound:
     bank: int
     program: int
     keys: frozenset[int] = frozenset(range(128))
+
+    @property
+    def is_melodic(self) -> bool:
+        """Whether it is a preset of one of the programs of General MIDI, and no drums."""
+        return self.bank != DRUM_BANK and self.program < 128
 
 
 def read_presets(path: Path) -> list[Sound]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from polyamp.rendering import soundfonts, stems
+from polyamp.rendering import fluidsynth, soundfonts, stems
 
 RECORD_SIZES = {"phdr": 38, "pbag": 4, "pmod": 10, "pgen": 4, "inst": 22, "ibag": 4, "imod": 10, "igen": 4, "shdr": 46}
 ROOT_KEY, KEY_RANGE, VELOCITY_RANGE, RELEASE, SAMPLE_ID = 58, 43, 44, 38, 53  # SoundFont 2.04, section 8.1.2.
@@ -185,12 +185,11 @@ def test_fluidsynth_plays_it_at_the_right_pitch(load: Callable, tmp_path: Path):
     output = tmp_path / "notes.sf2"
     script, _ = load("make_soundfont", manifest=_manifest(tmp_path), output=output)
     assert script.main(["make_soundfont"]) == 0
-    renderer, _ = load("render_midi", output_dir=tmp_path, timeout=60)
     midi = tmp_path / "note.mid"
     for bank, pitch in ((0, 75), (1, 57)):  # Three semitones above the flute and below the bass flute.
         stem = stems.Stem("", 73, False, [(0.5, 1.0, pitch, 100)], [])
         stems.write_stem(stem, soundfonts.Sound(output, bank, 73), midi)
-        samples = renderer.run_fluidsynth(midi, output, room=False, name="note")
+        samples = fluidsynth.render(midi, output, room=False, name="note", timeout=60.0)
         attack = np.flatnonzero(np.abs(samples) > 0.2 * np.abs(samples).max())[0] / 16_000
         assert attack == pytest.approx(0.5, abs=0.02)
         assert 69 + 12 * np.log2(_frequency(samples[9_000:14_000]) / 440) == pytest.approx(pitch, abs=0.2)

@@ -20,7 +20,7 @@ import yaml
 from polyamp import constants
 from polyamp.data import note_files, sources
 from polyamp.errors import PolyampError
-from polyamp.rendering import soundfonts, stems
+from polyamp.rendering import fluidsynth, soundfonts, stems, tracks
 
 Row = tuple[float, float, int, int]  # Onset, offset, pitch, velocity.
 SOUNDS = [(0, 0), (0, 4), (0, 33), (0, 39), (8, 0), (0, 73), (128, 0)]  # Bank and program.
@@ -63,7 +63,7 @@ def _midi(path: Path, *stems: tuple[int, bool, list[Row]], controls: tuple[tuple
     return path
 
 
-def _synthesise(midi: Path, soundfont: Path, room: bool, name: str) -> np.ndarray:
+def _synthesise(midi: Path, soundfont: Path, room: bool, name: str, timeout: float) -> np.ndarray:
     """Sine tones in FluidSynth's place."""
     read = pretty_midi.PrettyMIDI(str(midi))
     samples = np.zeros(round(16_000 * (read.get_end_time() + 1.0)), np.float32)
@@ -83,7 +83,7 @@ def render(load: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         given = {"soundfonts": font, "output_dir": tmp_path / "out", "jobs": 1, "substitute": 0, "drums": 1} | settings
         script, _ = load("render_midi", **given)
         monkeypatch.setattr(shutil, "which", lambda name: name)
-        script.run_fluidsynth = _synthesise
+        monkeypatch.setattr(fluidsynth, "render", _synthesise)
         return script
 
     return prepare
@@ -168,11 +168,13 @@ def test_sounds_are_chosen_by_program_or_family_and_each_soundfont_is_as_likely(
     fonts = {"a": [(0, 33)] * 1 + [(0, 34)] * 9, "b": [(0, 33)], "c": [(0, 0)], "d": [(128, 0)]}
     sounds = [sound for name, rows in fonts.items() for sound in soundfonts.read_presets(_soundfont(tmp_path / name, rows))]
 
-    def choices(program: int = 33, is_drum: bool = False, **settings: float) -> collections.Counter[tuple[str, int]]:
-        script = render(**settings)
+    def choices(
+        program: int = 33, is_drum: bool = False, substitute: float = 0.0, any_family: float = 0.0
+    ) -> collections.Counter[tuple[str, int]]:
+        settings = tracks.Settings(substitute=substitute, any_family=any_family)
         stem = stems.Stem("", program, is_drum, [], [])
         rng = np.random.default_rng(0)
-        chosen = [script.choose_sound(stem, sounds, rng) for _ in range(300)]
+        chosen = [tracks.choose_sound(stem, sounds, settings, rng) for _ in range(300)]
         return collections.Counter((one.soundfont.name, one.program) if one else ("none", -1) for one in chosen)
 
     same = choices()
@@ -189,7 +191,6 @@ def test_sounds_are_chosen_by_program_or_family_and_each_soundfont_is_as_likely(
 def test_notes_that_a_preset_cannot_play_are_not_in_the_labels(render: Callable, tmp_path: Path):
     narrow = _soundfont(tmp_path / "narrow.sf2", [(0, 33)], keys=(20, 42))
     wide = _soundfont(tmp_path / "wide.sf2", [(0, 33)], keys=(40, 127))
-    script = render()
     (sound,) = soundfonts.read_presets(narrow)
     assert sound.keys == set(range(20, 43))
     assert soundfonts.read_presets(wide)[0].keys == set(range(40, 121))  # The preset itself ends at 120.
@@ -199,15 +200,18 @@ def test_notes_that_a_preset_cannot_play_are_not_in_the_labels(render: Callable,
     assert notes.pitch.tolist() == [40]
     both = soundfonts.read_presets(narrow) + soundfonts.read_presets(wide)
     (bass,) = stems.read_stems(_midi(tmp_path / "b.mid", BASS))
-    assert {script.choose_sound(bass, both, np.random.default_rng(seed)).soundfont for seed in range(20)} == {wide}
+    chosen = [tracks.choose_sound(bass, both, tracks.Settings(), np.random.default_rng(seed)) for seed in range(20)]
+    assert {sound.soundfont for sound in chosen if sound} == {wide}
 
 
-def test_a_finished_track_is_not_rendered_again_unless_it_is_of_another_piece(render: Callable, tmp_path: Path):
+def test_a_finished_track_is_not_rendered_again_unless_it_is_of_another_piece(
+    render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     _midi(tmp_path / "midi" / "b.mid", BASS)
     assert _run(render(midi=tmp_path / "midi" / "*.mid")) == 0
     first = _contents(tmp_path / "out")
     script = render(midi=tmp_path / "midi" / "*.mid", seed=1)
-    script.run_fluidsynth = None  # Would be an error to call.
+    monkeypatch.setattr(fluidsynth, "render", None)  # Would be an error to call.
     assert _run(script) == 0 and _contents(tmp_path / "out") == first
     _midi(tmp_path / "midi" / "a.mid", PIANO)
     assert _run(render(midi=tmp_path / "midi" / "*.mid")) == 0
@@ -215,7 +219,11 @@ def test_a_finished_track_is_not_rendered_again_unless_it_is_of_another_piece(re
 
 
 def test_a_failure_is_a_line_leaves_nothing_half_written_and_the_others_are_done(
-    render: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    render: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ):
     _midi(tmp_path / "midi" / "a.mid", PIANO, BASS)
     _midi(tmp_path / "midi" / "b.mid", PIANO)
@@ -227,14 +235,16 @@ def test_a_failure_is_a_line_leaves_nothing_half_written_and_the_others_are_done
             raise PolyampError("the bass cannot be rendered")
         return _synthesise(midi, *others)
 
-    script.run_fluidsynth = fail_for_the_bass
+    monkeypatch.setattr(fluidsynth, "render", fail_for_the_bass)
     assert _run(script) == 1
     assert [path.name for path in (tmp_path / "out" / "train").iterdir()] == ["Track00002"]
     assert "the bass cannot be rendered" in caplog.text and "c.mid: is not a usable MIDI file" in caplog.text
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: 2 of 3 could not be rendered")
 
 
-def test_a_doubled_stem_sounds_with_two_presets_and_is_labelled_once(render: Callable, tmp_path: Path):
+def test_a_doubled_stem_sounds_with_two_presets_and_is_labelled_once(
+    render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     _midi(tmp_path / "a.mid", BASS)
     font = _soundfont(tmp_path / "two.sf2", [(0, 33), (1, 34)])
     script = render(midi=tmp_path / "a.mid", soundfonts=font, double=1)
@@ -245,18 +255,20 @@ def test_a_doubled_stem_sounds_with_two_presets_and_is_labelled_once(render: Cal
         played.append((read.program, [(note.start, note.pitch) for note in read.notes]))
         return _synthesise(midi, *others)
 
-    script.run_fluidsynth = listen
+    monkeypatch.setattr(fluidsynth, "render", listen)
     assert _run(script) == 0
     (_, first), (_, second) = played
     assert first == second and {program for program, _ in played} <= {33, 34}
     assert len(list((tmp_path / "out" / "train" / "Track00001" / "MIDI").iterdir())) == 1
 
 
-def test_synthesized_stems_keep_program_and_notes_but_no_pedal(render: Callable, tmp_path: Path):
+def test_synthesized_stems_keep_program_and_notes_but_no_pedal(
+    render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     _midi(tmp_path / "a.mid", BASS, DRUMS, controls=((64, 127, 0.0),))
     script = render(midi=tmp_path / "a.mid", synthesize=1)
     played = []
-    script.run_fluidsynth = lambda midi, *others: played.append(midi.name) or _synthesise(midi, *others)
+    monkeypatch.setattr(fluidsynth, "render", lambda midi, *others: played.append(midi.name) or _synthesise(midi, *others))
     assert _run(script) == 0
     (track,) = sources.find("slakh", tmp_path / "out")
     stems_of = yaml.safe_load((track.audio.parent / "metadata.yaml").read_text())["stems"].values()
@@ -363,17 +375,17 @@ def test_single_notes_are_in_nsynths_layout(render: Callable, tmp_path: Path):
         assert np.flatnonzero(example.audio)[-1] / 16_000 == pytest.approx(3.0, abs=0.01)
 
 
-def test_single_notes_do_not_ring_into_the_next(render: Callable, tmp_path: Path):
+def test_single_notes_do_not_ring_into_the_next(render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     script = render(single_notes="flute")
     ended = []
 
-    def listen(midi: Path, soundfont: Path, room: bool, name: str) -> np.ndarray:
+    def listen(midi: Path, *others: Any) -> np.ndarray:
         (instrument,) = pretty_midi.PrettyMIDI(str(midi)).instruments
         ended.extend(control.time for control in instrument.control_changes if control.number == 120)
         np.testing.assert_allclose([note.start for note in instrument.notes], 4.0 * np.arange(len(ended) + 1), atol=2e-3)
-        return _synthesise(midi, soundfont, room, name)
+        return _synthesise(midi, *others)
 
-    script.run_fluidsynth = listen
+    monkeypatch.setattr(fluidsynth, "render", listen)
     assert _run(script) == 0 and len(ended) > 3
     np.testing.assert_allclose(ended, 4.0 * np.arange(1, len(ended) + 1) - 0.01, atol=2e-3)
 
