@@ -63,7 +63,7 @@ def _slim() -> None:
 
 
 def _changes(before: "MelodicHParams") -> dict[str, int]:
-    """The settings that the flags change; `HParamsError` if they ask for nothing, or for what is no smaller."""
+    """The settings that the flags change; `HParamsError` if for nothing, or for more than is exact."""
     from polyamp.errors import HParamsError
 
     if before.architecture != "pitch_shared":
