@@ -192,4 +192,7 @@ def to_json(hparams: MelodicHParams) -> str:
 
 def from_json(model_type: str, path: str | Path) -> MelodicHParams:
     """Reads settings that `to_json` wrote; unknown names are errors, absent ones take their defaults."""
-    return merge(model_hparams(model_type)(), read_json(path), source=str(path))
+    kind, stored = model_hparams(model_type), read_json(path)
+    if issubclass(kind, TimbreHParams) and "spec_fmin" in stored:
+        stored = {"timbre_spec_fmin": stored["spec_fmin"], **stored}  # Earlier versions had one for both parts.
+    return merge(kind(), stored, source=str(path))

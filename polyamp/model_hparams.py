@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,7 +122,7 @@ class MelodicHParams:
     augment_pitch_semitones: float = field(0.1, 0.0, 12.0)  # Detuning of audio, at most; labels stay.
     augment_transpose_semitones: int = field(0, 0, 12)  # Transposition of audio features and labels, at most.
     augment_mix_probability: float = probability(0.0)  # Share of the training crops to which another crop is added.
-    augment_contrast: float = field(100.0, 0.0, 100.0)
+    augment_contrast: float = field(100.0, 0.0, 100.0)  # Of audio; without effect on cached spectrograms.
     augment_eq_db: float = field(10.0, 0.0, 30.0)
     augment_reverb: float = field(70.0, 0.0, 100.0)
     augment_noise: float = field(0.04, 0.0, 1.0)  # Pink noise, amplitude at most, relative to full scale.
@@ -158,6 +159,8 @@ class MelodicHParams:
                 f"architecture {self.architecture!r} cannot read spec_type {self.spec_type!r}: pitch_shared needs "
                 "log_frequency, and nothing else does."
             )
+        if math.prod(self.pool_sizes) > self.spec_n_bins:
+            raise HParamsError(f"pool_sizes {list(self.pool_sizes)} leave nothing of spec_n_bins ({self.spec_n_bins}).")
         blocks = len(self.temporal_dilations)
         if self.architecture == "pitch_shared" and max(self.mixing_after) > blocks:
             raise HParamsError(f"mixing_after names block {max(self.mixing_after)}; temporal_dilations has {blocks} blocks.")
@@ -179,6 +182,7 @@ class TimbreHParams(MelodicHParams):
     timbre_hop_length: int = structural(256, 1, 16_384)  # Samples.
     # The published network, `filters`, on a constant-Q spectrogram.
     timbre_spec_n_bins: int = structural(229, 24, 2048)
+    timbre_spec_fmin: float = structural(27.5, 1.0, 8000.0)  # Hz; the lowest bin.
     timbre_bins_per_octave: int = structural(28, 12, 240)
     timbre_num_filters: tuple[int, ...] = structural((128, 128), 1, 4096)
     timbre_pool_size: tuple[int, ...] = structural((3, 2), 1, 16)  # Time, frequency; after each block.
@@ -218,6 +222,21 @@ class TimbreHParams(MelodicHParams):
     family_smoothing: float = probability(0.0)  # How much neighbours in time and pitch count; 0: nothing.
     family_min_share: float = field(0.0, 0.0, 1.0)  # A family with fewer of the notes is given to the likeliest of the others.
     present_instruments: tuple[str, ...] = field(constants.FAMILIES, choices=constants.FAMILIES)  # No others are answered.
+
+    def __post_init__(self):
+        """Checks what no field can check by itself."""
+        super().__post_init__()
+        if len(self.timbre_pool_size) != 2:
+            raise HParamsError(f"timbre_pool_size needs two entries, time and frequency; got {list(self.timbre_pool_size)}.")
+        if len(self.timbre_temporal_sizes) != len(self.timbre_temporal_filters):
+            raise HParamsError(
+                f"timbre_temporal_sizes ({len(self.timbre_temporal_sizes)} entries) and timbre_temporal_filters "
+                f"({len(self.timbre_temporal_filters)} entries) need to be as many."
+            )
+        for name in ("timbre_freq_sizes", "timbre_temporal_sizes"):
+            sizes = getattr(self, name)
+            if len(set(sizes)) < len(sizes):
+                raise HParamsError(f"{name} names a size twice: {list(sizes)}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,8 +70,8 @@ def _go_on(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer
         meta = checkpoint.restore(path, model, optimizer)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{str(error).removesuffix('.')}. Go on with the train_layers and optimizer of before, or begin another training "
-            f"from these weights with another --model_id and --load_id={path.parent.name}."
+            f"{str(error).removesuffix('.')}. Go on with the train_layers, melodic_trainable and optimizer of before, or begin "
+            f"another training from these weights with another --model_id and --load_id={path.parent.name}."
         ) from error
     logging.info("Going on from %s.", path)
     if seed not in (0, meta["seed"]):

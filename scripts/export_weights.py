@@ -42,7 +42,8 @@ def _export() -> None:
     )
     directory = make_folder(checkpoint.folder(_OUTPUT_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value), "--output_dir")
     path = checkpoint.step_path(directory, loaded.step)
-    others = [str(other) for other in checkpoint.numbered(directory) if other != path]
+    # The same weights may be exported again, but not over the training that they are from.
+    others = [str(other) for other in checkpoint.numbered(directory) if other != path or checkpoint.has_optimizer(other)]
     if others:
         raise PolyampError(f"{', '.join(others)}: is there already; remove it, or give another --model_id.")
     checkpoint.save(path, loaded.model, {"step": loaded.step}, dtype="float16")

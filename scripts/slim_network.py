@@ -78,6 +78,8 @@ def _changes(before: "MelodicHParams") -> dict[str, int]:
             raise HParamsError(f"--rank={_RANK.value}: already 3 * {before.channels}, of the channels, is exact.")
         changes["conv_rank"] = _RANK.value
     if _MIXING_CHANNELS.value is not None:
+        if not any(before.mixing_after):
+            raise HParamsError(f"--load_id={_LOAD_ID.value}: mixes no pitches (mixing_after); leave out --mixing_channels.")
         if _MIXING_CHANNELS.value >= before.mixing_channels:
             raise HParamsError(f"--mixing_channels={_MIXING_CHANNELS.value}: must be less than {before.mixing_channels}.")
         if not _EXAMPLES_PATH.value:

@@ -9,6 +9,7 @@ import pytest
 
 from polyamp import checkpoint, hparams, models
 from polyamp.errors import CheckpointError, HParamsError
+from polyamp.models import parts
 
 
 def tiny(**overrides):
@@ -232,3 +233,26 @@ def test_a_failed_save_leaves_the_old_file(folder, monkeypatch):
         checkpoint.save(path, model, {"step": 1})
     assert path.read_bytes() == before
     assert [entry.name for entry in folder.iterdir() if "tmp" in entry.name] == []
+
+
+def test_a_published_timbre_model_hears_in_a_full_one_what_it_was_trained_on(tmp_path):
+    """Whatever the lowest frequency of the Melodic model beside it."""
+    small = {"timbre_num_filters": [2, 2], "timbre_temporal_filters": [2, 2, 2], "timbre_spec_n_bins": 200}
+    for kind, settings in (
+        (
+            "MELODIC",
+            hparams.resolve("MELODIC", "tiny", {"architecture": "onsets_frames", "spec_type": "mel", "spec_fmin": 30.0}),
+        ),
+        ("TIMBRE", hparams.resolve("TIMBRE", None, small)),
+    ):
+        keras.utils.set_random_seed(3)
+        checkpoint.save_as_new(checkpoint.folder(tmp_path, kind, "a"), models.build(kind, settings), settings, step=1)
+    alone, joined = (
+        checkpoint.load_model(kind, tmp_path, "a", load_full=full) for kind, full in (("TIMBRE", None), ("FULL", False))
+    )
+    given = {
+        "audio": np.random.default_rng(0).normal(0, 0.1, (1, 32_000)).astype(np.float32),
+        "notes": np.array([[[60, 0.2, 0.9], [72, 0.5, 1.5]]], np.float32),
+    }
+    of_joined = parts.part(joined.model, "families", joined.hparams).predict_on_batch(given)["family"]
+    np.testing.assert_allclose(of_joined, alone.model.predict_on_batch(given)["family"], atol=1e-5)

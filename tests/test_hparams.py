@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from polyamp import hparams
 from polyamp.errors import HParamsError
-from polyamp.hparams import FullHParams, MelodicHParams
+from polyamp.hparams import FullHParams, MelodicHParams, TimbreHParams
 from polyamp.overrides import parse_overrides
 
 PRESETS = sorted((Path(__file__).parent.parent / "configs").glob("*.json"))
@@ -148,11 +148,36 @@ def test_errors_name_the_field_its_type_and_range(overrides, words):
         ({"architecture": "pitch_shared"}, "'pitch_shared' cannot read spec_type 'cqt'"),
         ({"spec_type": "log_frequency"}, "'onsets_frames' cannot read spec_type 'log_frequency'"),
         (SHARED | {"temporal_dilations": [1, 2]}, "mixing_after names block 6; temporal_dilations has 2 blocks"),
+        ({"pool_sizes": [16, 16, 16, 16]}, r"pool_sizes \[16, 16, 16, 16\] leave nothing of spec_n_bins \(229\)"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_errors(overrides, words):
     with pytest.raises(HParamsError, match=words):
         hparams.merge(MelodicHParams(), overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"timbre_pool_size": [3]}, "timbre_pool_size needs two entries"),
+        ({"timbre_pool_size": [3, 2, 2]}, "timbre_pool_size needs two entries"),
+        ({"timbre_temporal_sizes": [1, 3]}, r"timbre_temporal_sizes \(2 entries\) and timbre_temporal_filters \(3 entries\)"),
+        ({"timbre_temporal_sizes": [1, 1, 3]}, "timbre_temporal_sizes names a size twice"),
+        ({"timbre_freq_sizes": [3, 3]}, "timbre_freq_sizes names a size twice"),
+    ],
+)
+@pytest.mark.parametrize("kind", [TimbreHParams, FullHParams])
+def test_timbre_settings_that_do_not_fit_together_are_errors(kind, overrides, words):
+    with pytest.raises(HParamsError, match=words):
+        hparams.merge(kind(), overrides)
+
+
+def test_the_lowest_bin_of_a_timbre_model_from_before_it_had_a_setting_of_its_own(tmp_path):
+    path = tmp_path / "hparams.json"
+    path.write_text('{"spec_fmin": 20.0}')
+    assert hparams.from_json("TIMBRE", path).timbre_spec_fmin == 20.0
+    path.write_text('{"spec_fmin": 20.0, "timbre_spec_fmin": 25.0}')
+    assert hparams.from_json("FULL", path).timbre_spec_fmin == 25.0
 
 
 def test_merge_converts_what_json_writes_and_leaves_the_base_alone():

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from polyamp import checkpoint, hparams, light, models, notes, state_stream, transcribe
+from polyamp import checkpoint, hparams, light, models, notes, state_stream, train, transcribe
 from polyamp.audio import reading
 from polyamp.errors import CheckpointError
 from polyamp.notes import Notes
@@ -181,6 +181,20 @@ def test_an_export_beside_other_steps_is_refused(tmp_path):
         f"error: {old}: is there already; remove it, or give another --model_id."
     )
     assert checkpoint.numbered(old.parent) == [old]
+
+
+def test_an_export_over_its_own_training_is_refused(tmp_path):
+    settings = hparams.resolve("MELODIC", "tiny")
+    model = models.build("MELODIC", settings)
+    own = checkpoint.save_as_new(checkpoint.folder(tmp_path, "MELODIC", "a"), model, settings, step=3)
+    optimizer = train.make_optimizer(settings, 4)
+    optimizer.build(model.trainable_variables)
+    checkpoint.save(own, model, {"step": 3, "seed": 1, "best": -1.0}, optimizer)
+    before = own.read_bytes()
+    script = [sys.executable, str(ROOT / "scripts/export_weights.py"), f"--model_dir={tmp_path}", "--load_id=a"]
+    result = subprocess.run([*script, f"--output_dir={tmp_path}", "--model_id=a"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1 and f"error: {own}: is there already" in result.stderr
+    assert own.read_bytes() == before and checkpoint.numbered(own.parent) == [own]
 
 
 def test_an_exported_model_predicts_as_it_was_trained(tmp_path, audio):

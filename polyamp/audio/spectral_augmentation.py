@@ -1,6 +1,6 @@
 """Augmentation of log-frequency spectrograms, for training from cached ones: gain, detuning, equalisation, room, noise.
 
-The same disturbances as in `polyamp.audio.augmentation`, applied to power per bin; numpy only.
+The same disturbances as in `polyamp.audio.augmentation`, but for its change of contrast, applied to power per bin; numpy only.
 """
 
 import numpy as np

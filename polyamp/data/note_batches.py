@@ -73,7 +73,8 @@ def _labelled(crop: dict[str, tf.Tensor], number: tf.Tensor, hparams: TimbreHPar
     names = _target_shapes(hparams)
 
     def label(onset, offset, pitch, velocity, program, heard, total_time, index):
-        notes = Notes(onset, offset, *(np.asarray(column, np.int64) for column in (pitch, velocity, program)))
+        order = np.lexsort((pitch, onset))  # Mixes of single notes come in an order of their own.
+        notes = Notes(onset, offset, *(np.asarray(column, np.int64) for column in (pitch, velocity, program)))[order]
         # The spectrum is computed by the model.
         whole = cache.Crop(np.zeros((frames, 0), np.float32), notes, min(int(heard), frames), float(total_time))
         found, weights = _targets(whole, hparams, np.random.default_rng([seed, int(index)]))

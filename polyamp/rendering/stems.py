@@ -102,6 +102,7 @@ def articulated(stem: Stem, rng: np.random.Generator) -> Stem:
         for on, off, pitch, velocity in stem.notes:
             times = on + period * np.arange(max(1, int((off - on) / period)))
             rows += [(float(t), float(t + period * sounding), pitch, velocity) for t in times]
+        rows = _without_overlaps(rows)
     else:
         onsets = np.unique([on for on, *_ in stem.notes])
         longest = rng.uniform(0.5, 4.0)

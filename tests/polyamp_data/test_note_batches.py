@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from polyamp import hparams
 from polyamp.data import cache, note_batches
@@ -46,3 +47,26 @@ def test_what_a_timbre_model_caches_can_be_augmented_whatever_a_melodic_one_hear
     cache.check_augmentation(hparams.resolve("TIMBRE", None, {**SMALL, "augment_probability": 0.5}))
     with pytest.raises(HParamsError, match="cannot be augmented"):
         cache.check_augmentation(hparams.resolve("MELODIC", None, {"augment_probability": 0.5}))
+
+
+def test_labels_of_mixed_single_notes_do_not_depend_on_their_order():
+    """Of two notes of one pitch at once the later one counts."""
+    settings = hparams.resolve("FULL", "tiny", {**SMALL, "train_frames": 64, "onset_mode": "length_ms"})
+    columns = {
+        "onset": [0.5, 0.1],
+        "offset": [1.5, 1.2],
+        "pitch": [60, 60],
+        "velocity": [100, 20],
+        "program": [40, 0],
+    }
+    answers = []
+    for order in ([0, 1], [1, 0]):
+        kinds = {"onset": tf.float64, "offset": tf.float64}
+        crop = {name: tf.constant(np.take(values, order), kinds.get(name, tf.int64)) for name, values in columns.items()}
+        crop |= {"audio": tf.zeros(63 * 512), "total_time": tf.constant(2.0, tf.float64)}
+        answers.append(note_batches._labelled(crop, tf.constant(3, tf.int64), settings, seed=1))
+    for of_one, of_other in zip(*answers, strict=True):
+        for name in of_one:
+            np.testing.assert_array_equal(of_one[name], of_other[name])
+    velocity = answers[0][1]["velocity"].numpy()[:, 60 - 21]
+    assert velocity[round(0.5 / 0.032)] == pytest.approx(100 / 127, abs=0.01)

@@ -4,6 +4,7 @@ import mido
 import numpy as np
 import pytest
 
+from polyamp import notes
 from polyamp.rendering import stems
 from polyamp.rendering.soundfonts import Sound
 from polyamp.rendering.stems import Stem
@@ -64,3 +65,14 @@ def test_the_sound_is_altered_by_nrpn_messages_that_fluidsynth_reads_before_the_
 def test_amounts_are_in_units_of_the_generator_around_the_middle():
     assert stems._generator((8, 2), -4800.0)[2:] == [(0.0, 38, (8192 - 2400) % 128), (0.0, 6, (8192 - 2400) // 128)]
     assert stems._generator((52, 1), 0.0)[2:] == [(0.0, 38, 0), (0.0, 6, 64)]
+
+
+def test_notes_struck_again_are_labelled_as_they_are_played(tmp_path):
+    """Also where written ones of a pitch follow each other faster than they are struck."""
+    rows = [(0.1 * i, 0.1 * i + 0.1, 60, 80) for i in range(20)]
+    for seed in range(30):
+        played = stems.articulated(Stem("x", 48, False, rows, []), np.random.default_rng(seed))
+        stems.write_stem(played, Sound(tmp_path, 0, 48), tmp_path / "s.mid")
+        read = notes.read_midi(tmp_path / "s.mid")
+        found = np.stack([read.onset, read.offset, read.pitch, read.velocity], axis=1)
+        np.testing.assert_allclose(found, played.notes, atol=3e-3)

@@ -27,6 +27,7 @@ def made(tmp_path_factory):
             ("MELODIC", "published", published),
             ("MELODIC", "small", {"conv_rank": 2}),
             ("FULL", "joint", MIXED),
+            ("MELODIC", "unmixed", {"mixing_after": [0]}),
         )
     ):
         settings = hparams.resolve(kind, "tiny", overrides)
@@ -122,6 +123,7 @@ def test_channels_left_out_count_as_their_means(load):
         ({"mixing_channels": 4, "examples_path": "x"}, HParamsError, "must be less than 4"),
         ({"mixing_channels": 2}, HParamsError, "needs --examples_path"),
         ({"mixing_channels": 2, "examples_path": "nowhere*"}, DataError, "nowhere"),
+        ({"load_id": "unmixed", "mixing_channels": 2, "examples_path": "x"}, HParamsError, "mixes no pitches"),
         ({}, HParamsError, "give --rank, --mixing_channels or both"),
         ({"load_id": "nowhere", "rank": 4}, CheckpointError, "nowhere"),
     ],
