@@ -110,7 +110,7 @@ def _parse(argv: Sequence[str]) -> flags.FlagValues:
         # With the others they come from a glob without quotes.
         if values.mode != "predict" and values["mode"].present or values.audio_filename or values.examples_path:
             startup.refuse(words)
-        startup.refuse([word for word in words if not os.path.exists(word)], " or a file that is there")
+        startup.refuse([word for word in words if not os.path.lexists(word)], " or a file that is there")
         values["mode"].value = "predict"
         values["audio_filename"].value = words
     return values

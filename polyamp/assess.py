@@ -115,7 +115,7 @@ def assess_autoregressive(model: keras.Model, hparams: AutoregressiveHParams, ex
     estimate = transcribe.notes_of_states(rolls, hparams)
     scores = metrics.note_metrics(reference, estimate) | metrics.note_frame_metrics(reference, estimate)
     truth = states.to_states(reference, len(rolls["state"]), rate)
-    rounded = [states.to_notes(of["state"], of["velocity"], rate) for of in (truth, rolls)]
+    rounded = states.to_notes(truth["state"], truth["velocity"], rate), transcribe.notes_of_states(rolls, hparams, rounded=True)
     sounding = [np.isin(of["state"], (states.SUSTAIN, states.ONSET, states.REONSET)) for of in (truth, rolls)]
-    quantised = metrics.note_metrics(rounded[0], rounded[1]) | metrics.roll_metrics(sounding[0], sounding[1])
+    quantised = metrics.note_metrics(*rounded) | metrics.roll_metrics(sounding[0], sounding[1])
     return Assessment(scores | {f"quantised_{name}": value for name, value in quantised.items()}, reference, estimate)

@@ -282,6 +282,7 @@ def locate(
     Raises:
         CheckpointError, HParamsError: As `load_model`.
     """
+    hparams_lib.model_hparams(model_type)
     stored_type = "FULL" if load_full or model_type == "FULL" else model_type
     root, pattern = _root_and_pattern(stored_type, model_dir, load_id)
     wanted = model_id if load_id == "*" else None

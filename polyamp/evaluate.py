@@ -135,10 +135,10 @@ def table(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) 
 
 
 def family_table(report: dict[str, Any]) -> str:
-    """Aligned text: precision, recall, F1 and support of every family that occurs, and the means."""
+    """Aligned text: precision, recall, F1 and support of every family that has notes, and the means."""
     lines = [" ".join(["family".ljust(_ID_WIDTH), "precision", "   recall", "       f1", "  support"])]
     for name, row in report["families"].items():
-        if row["support"] or row["precision"]:
+        if row["support"]:
             cells = (f"{row[measure]:.4f}".rjust(9) for measure in ("precision", "recall", "f1"))
             lines.append(" ".join([name.ljust(_ID_WIDTH), *cells, str(row["support"]).rjust(9)]))
     for name in ("macro_f1", "weighted_f1", "accuracy"):

@@ -101,7 +101,7 @@ def from_microphone(device: str | None = None) -> Iterator[np.ndarray]:
 
 
 def at_speed(blocks: Iterator[np.ndarray], speed: float, hop: int) -> Iterator[np.ndarray]:
-    """Blocks of one hop, each given when its last sample would have been heard; `speed` 2 is twice as fast, 0 at once."""
+    """Blocks of a hop at most, each given when its last sample would have been heard; `speed` 2 is twice as fast, 0 at once."""
     start, given = time.monotonic(), 0
     for block in blocks:
         for begin in range(0, len(block), hop):
@@ -172,26 +172,41 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
     """
     hop = transcriber.hop_length
     timing = Timing(hop_ms=1000.0 * hop / constants.SAMPLE_RATE)
-    behind = warned = 0.0
+    behind = warned = took_of_frame = 0.0
+    heard = 0  # Samples.
     pending: collections.deque[NoteEvent] = collections.deque()  # Still to be told, also where telling is interrupted.
+    sounding: set[int] = set()  # Pitches whose begin is told, or pending.
 
     def tell(events: list[NoteEvent]) -> None:
-        timing.events += len(events)
-        pending.extend(events)
+        """Reports events; for each pitch begins and ends alternate, also where an interruption has lost some."""
+        for event in events:
+            if event.is_on and event.pitch in sounding:
+                pending.append(NoteEvent(event.time, event.pitch, 0))
+            if event.is_on:
+                sounding.add(event.pitch)
+            if event.pitch in sounding:
+                pending.append(event)
+            if not event.is_on:
+                sounding.discard(event.pitch)
         while pending:
             report(pending[0])
+            timing.events += 1
             pending.popleft()
 
     try:
         for block in blocks:
-            for begin in range(0, len(block), hop):  # Hop by hop, so that each frame's time is known.
-                part = block[begin : begin + hop]
+            rest = block
+            while len(rest):  # Hop by hop, so that each frame's time is known.
+                part, rest = np.split(rest, [hop - heard % hop])
                 started = time.perf_counter()
                 events = transcriber.push(part)
                 took = time.perf_counter() - started
-                if len(part) == hop:
-                    timing.add(1000.0 * took)
-                timing.seconds += len(part) / constants.SAMPLE_RATE
+                heard += len(part)
+                took_of_frame += took
+                if heard % hop == 0:
+                    timing.add(1000.0 * took_of_frame)
+                    took_of_frame = 0.0
+                timing.seconds = heard / constants.SAMPLE_RATE
                 behind = max(0.0, behind + took - len(part) / constants.SAMPLE_RATE)
                 if behind > _LATE_SECONDS and time.monotonic() - warned > _WARN_EVERY:
                     logging.warning("Computing is %.1f s behind the sound: this machine is too slow for the model.", behind)
@@ -201,4 +216,5 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
         logging.debug("Interrupted.")
     finally:
         tell(transcriber.finish())
+        tell([NoteEvent(timing.seconds, pitch, 0) for pitch in sorted(sounding)])
     return timing

@@ -76,12 +76,13 @@ class StreamingTranscriber:
         """Hears the next samples and returns what they tell, in order of frames.
 
         Args:
-            samples: float, in [-1, 1], `[samples]`; any number of them.
+            samples: float, in [-1, 1], or signed integers of their type's full range, `[samples]`; any number of them.
 
         Raises:
+            AudioError: The samples are of another type.
             DataError: The samples are not a flat array, not finite or far beyond full scale, or the stream has been finished.
         """
-        block = np.asarray(samples, np.float32)
+        block = reading.as_float(samples)
         if self._is_finished:
             raise DataError("the stream has been finished; start a new transcriber for another one.")
         if block.ndim != 1 or not reading.is_sound(block):

@@ -98,10 +98,18 @@ def predict_states(model: Model, blocks: Iterable[np.ndarray], hparams: Autoregr
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def notes_of_states(rolls: Mapping[str, np.ndarray], hparams: AutoregressiveHParams) -> Notes:
-    """The notes that an Autoregressive model's answers mean; `rolls` as `predict_states` gives them."""
+def notes_of_states(rolls: Mapping[str, np.ndarray], hparams: AutoregressiveHParams, rounded: bool = False) -> Notes:
+    """The notes that an Autoregressive model's answers mean.
+
+    Args:
+        rolls: As `predict_states` gives them.
+        hparams: The model's.
+        rounded: Times are those of frames, not between them, and not moved by `onset_bias_ms`.
+    """
     state, rate = rolls["state"], hparams.frames_per_second
     velocity = running_velocities(state >= states.ONSET, rolls["velocity"], rate, hparams.velocity_smoothing)
+    if rounded:
+        return states.to_notes(state, velocity, rate)
     return states.to_notes(state, velocity, rate, hparams.onset_bias_ms, rolls["timing"])
 
 

@@ -63,7 +63,7 @@ def _table() -> None:
     startup.start_keras()
     rows: list[dict[str, Any]] = []
     for variant in variants:
-        rows.append(_row(variant, settings[variant]))
+        rows.append(_row(variant, settings[variant], overrides))
         logging.info("%s", _markdown(rows).splitlines()[-1])
     print(_markdown(rows))
     if _OUTPUT.value:
@@ -93,7 +93,7 @@ def _settings(variant: str, overrides: dict[str, Any]) -> Any:
     return hparams.resolve("AUTOREGRESSIVE", _CONFIG.value, overrides | of_variant)
 
 
-def _row(variant: str, settings: Any) -> dict[str, Any]:
+def _row(variant: str, settings: Any, overrides: dict[str, Any]) -> dict[str, Any]:
     """Trains what is left to train of a variant and evaluates it."""
     from polyamp import checkpoint, evaluate, train
     from polyamp.data import records
@@ -113,7 +113,7 @@ def _row(variant: str, settings: Any) -> dict[str, Any]:
             checkpoint_interval=_CHECKPOINT_INTERVAL.value,
             cache_dir=_CACHE_DIR.value,
         )
-    loaded: Any = checkpoint.load_model("AUTOREGRESSIVE", _MODEL_DIR.value, model_id)
+    loaded: Any = checkpoint.load_model("AUTOREGRESSIVE", _MODEL_DIR.value, model_id, overrides=overrides)
     examples = records.read(records.expand_paths(_TEST_PATH.value), on_error="raise")
     found = loaded.hparams
     scores = evaluate.evaluate(loaded, found, examples, directory, f"table-{found.variant}", suffix=f"-{model_id}")["mean"]

@@ -42,7 +42,13 @@ _SPEED = flags.DEFINE_float(
     "Times real time; 0 as fast as it can. Default: 1 for files; stdin is taken as fast as it comes.",
     lower_bound=0.0,
 )
-_RATE = flags.DEFINE_integer("rate", 16_000, "Sample rate of the PCM, Hz.", lower_bound=1_000, upper_bound=768_000)
+_RATE = flags.DEFINE_integer(
+    "rate",
+    16_000,
+    "Sample rate of the PCM, Hz. Converting another one takes up to 40 ms, at 44,100, on top of the latency.",
+    lower_bound=1_000,
+    upper_bound=768_000,
+)
 _FORMAT = flags.DEFINE_enum("format", "s16le", ["s16le", "f32le"], "Samples of the PCM.")
 _CHANNELS = flags.DEFINE_integer("channels", 1, "Channels of the PCM; averaged.", lower_bound=1, upper_bound=64)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of models; default: the weights in the package.")
@@ -90,6 +96,9 @@ def _live() -> None:
 
 def _check() -> None:
     """What costs no time: nothing should be played that cannot be kept."""
+    for flag in (_INPUT, _OUTPUT):
+        if flag.value == "":
+            raise PolyampError(f"--{flag.name}= is empty; leave it out, or give a value.")
     if _SPEED.value and not _SLOWEST <= _SPEED.value <= _FASTEST:
         raise PolyampError(f"--speed={_SPEED.value:g}: from {_SLOWEST} to {_FASTEST} times real time, or 0.")
     if _INPUT.value == "-" and sys.stdin is None:

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from polyamp import notes
-from polyamp.hparams import MelodicHParams
-from polyamp.notes import Notes, dynamics, neighbours
+from polyamp import notes, transcribe
+from polyamp.hparams import AutoregressiveHParams, MelodicHParams
+from polyamp.notes import Notes, dynamics, neighbours, states
 
 
 def smoothed(onset, pitch, velocity, share):
@@ -113,3 +113,16 @@ def test_the_decoder_applies_it(share, expected):
         rolls["onset"][frame, 39] = rolls["frame"][frame, 39] = 0.9
         rolls["velocity"][frame, 39] = velocity
     assert notes.from_rolls(rolls, MelodicHParams(velocity_smoothing=share)).velocity.tolist() == expected
+
+
+@pytest.mark.parametrize("rounded, onsets", [(False, [0.104, 0.36]), (True, [0.064, 0.32])])
+def test_notes_of_states_have_them_too_also_where_their_times_are_rounded(rounded, onsets):
+    rolls = {"state": np.full((20, 88), states.OFF, np.int32)}
+    rolls |= {name: np.zeros((20, 88), np.float32) for name in ("velocity", "timing")}
+    for frame, velocity in ((2, 64 / 127), (10, 1.0)):
+        rolls["state"][frame : frame + 3, 39] = states.ONSET, states.SUSTAIN, states.OFFSET
+        rolls["velocity"][frame, 39] = velocity
+        rolls["timing"][frame, 39] = 0.25
+    found = transcribe.notes_of_states(rolls, AutoregressiveHParams(velocity_smoothing=0.5, onset_bias_ms=-32.0), rounded)
+    np.testing.assert_allclose(found.onset, onsets)
+    assert found.velocity[0] == 64 and 95 <= found.velocity[1] <= 96

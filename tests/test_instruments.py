@@ -50,6 +50,9 @@ def test_only_present_instruments_are_answered():
     posterior = instruments.choose_families(own, anywhere(own), settings(present_instruments=["guitar", "bass"]))
     assert (posterior.argmax(axis=1) == GUITAR).all()
     assert not np.delete(posterior, [GUITAR, BASS], axis=1).any()
+    for strength in (0.0, 1.0):
+        chosen = settings(present_instruments=["vocal"], family_prior_strength=strength)
+        np.testing.assert_allclose(instruments.choose_families(own, anywhere(own), chosen).sum(axis=1), 1.0)
 
 
 def test_a_rare_family_is_merged_into_the_likeliest_present_one():

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -90,6 +91,36 @@ def test_run_reports_all_events_and_the_time_of_each_frame(transcriber, pcm):
     assert heard == whole.push(pcm[1]) + whole.finish()
     assert timing.seconds == pytest.approx(10.0) and timing.events == len(heard)
     assert 0 < timing.mean_ms <= timing.p99_ms and str(timing).count("ms") == 3
+
+
+@pytest.mark.parametrize("size", [1, 256, 341, 1000])
+def test_every_frame_is_timed_however_sound_comes(size):
+    fake = types.SimpleNamespace(hop_length=512, push=lambda part: time.sleep(1e-5) or [], finish=list)
+    sound = np.zeros(5000, np.float32)
+    timing = live.run(fake, (sound[start : start + size] for start in range(0, 5000, size)), print)
+    assert len(timing._frame_ms) == 5000 // 512 and min(timing._frame_ms) > 0.009 * min(512 / size, 1)
+    assert timing.seconds == pytest.approx(5000 / 16_000)
+
+
+def test_wherever_computing_is_interrupted_every_begin_has_an_end(transcriber, pcm, monkeypatch):
+    """Events of the block in which it happens may be lost, but none that would sound on."""
+    sound = pcm[1][:64_000]
+    answers = streaming.StreamingTranscriber._events
+    for last in range(2, 60, 3):
+        numbers = itertools.count()
+
+        def interrupted(self, frames, numbers=numbers, last=last):
+            found = answers(self, frames)
+            if found and next(numbers) == last:
+                raise KeyboardInterrupt
+            return found
+
+        monkeypatch.setattr(streaming.StreamingTranscriber, "_events", interrupted)
+        heard = []
+        live.run(transcriber(), iter([sound]), heard.append)
+        for pitch in {event.pitch for event in heard}:
+            kinds = [event.is_on for event in heard if event.pitch == pitch]
+            assert kinds == [True, False] * (len(kinds) // 2), (last, pitch)
 
 
 def test_an_interruption_ends_the_stream_in_good_order(transcriber, pcm):
@@ -224,6 +255,8 @@ def test_ctrl_c_writes_what_it_has(pcm, tmp_path, number):
         (["--input=-", "--output=missing/out.mid"], "cannot be written"),
         (["--input=-", f"--output={'x' * 300}.mid"], "cannot be written (File name too long)"),
         (["--input=-", "--output=tests"], "cannot be written (it is a folder)"),
+        (["--input=-", "--output="], "--output= is empty"),
+        (["--input="], "--input= is empty"),
         (["--input=-", "--speed=nan"], "--speed=nan: not a finite number"),
         (["--input=-", "--speed=1e-300"], "--speed=1e-300: from 0.01"),
         ([f"--input={RECORDING}", f"--output={RECORDING}"], "is the recording itself"),

@@ -72,6 +72,21 @@ def test_touching_notes_of_one_pitch_stay_apart(tmp_path):
     assert read.velocity.tolist() == [10, 20, 1] and (read.offset > read.onset).all()
 
 
+def test_a_note_of_no_time_leaves_the_next_alone(tmp_path):
+    """Also where a tick is longer than the shortest note."""
+    notes.write_midi(Notes.of([0.5, 0.5], [0.5, 1.0], [60, 60]), tmp_path / "a.mid")
+    found = notes.read_midi(tmp_path / "a.mid")
+    np.testing.assert_allclose([found.onset, found.offset], [[0.5, 0.5], [0.501, 1.0]], atol=1.1e-3)
+    long = 3600 + np.arange(200.0)
+    notes.write_midi(
+        Notes.of(np.concatenate([long, long + 0.001]), np.concatenate([long + 0.001, long + 0.5]), np.full(400, 60)),
+        tmp_path / "b.mid",
+    )
+    found = notes.read_midi(tmp_path / "b.mid")
+    assert len(found) == 400
+    np.testing.assert_allclose(found.offset[1::2], long + 0.5, atol=2e-3)
+
+
 def test_no_notes_make_a_valid_file(tmp_path):
     notes.write_midi(Notes.empty(), tmp_path / "silence.mid", 90)
     assert notes.read_midi(tmp_path / "silence.mid") == Notes.empty()

@@ -95,6 +95,24 @@ def test_a_note_that_nothing_ends_does_so_with_the_file(tmp_path):
     np.testing.assert_allclose(found.offset, [1.0, 1.0])
 
 
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_the_end_of_the_file_ends_notes_also_where_nothing_else_is_there(tmp_path, tracks):
+    begin = (0, mido.Message("note_on", note=60, velocity=80))
+    late = (960, mido.MetaMessage("end_of_track"))
+    path = save(tmp_path / "a.mid", *([[begin, late]] if tracks == 1 else [[begin], [late]]))
+    found = notes.read_midi(path)
+    assert (found.onset.tolist(), found.offset.tolist()) == ([0.0], [1.0])
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_programs_that_change_where_a_note_ends_are_for_the_next(tmp_path, is_shared):
+    changes = [program(0, 5), program(480, 32)]
+    played = note(0, 480, 60) + note(480, 960, 62)
+    tracks = [changes, played] if is_shared else [sorted(changes + played, key=lambda one: one[0])]
+    found = notes.read_midi(save(tmp_path / "a.mid", *tracks))
+    assert (found.pitch.tolist(), found.program.tolist()) == ([60, 62], [5, 32])
+
+
 def test_what_was_written_here_reads_the_same(tmp_path):
     rng = np.random.default_rng(0)
     onset = np.sort(rng.uniform(0.0, 60.0, 200))

@@ -206,11 +206,19 @@ class TestTsv:
         assert read.onset.tolist() == [0.5, 1.5] and read.offset.tolist() == [0.5, 2.0]
         assert read.pitch.tolist() == [61, 60] and read.velocity.tolist() == [80, 70]
 
+    def test_a_mark_of_the_byte_order_is_no_number(self, tmp_path):
+        path = tmp_path / "labels.tsv"
+        path.write_text("0.5,1,60,70\n", encoding="utf-8-sig")
+        assert notes.read_tsv(path).onset.tolist() == [0.5]
+
     def test_no_notes_are_no_notes(self, tmp_path):
         (tmp_path / "none.tsv").write_text("# onset,offset,note,velocity\n")
         assert notes.read_tsv(tmp_path / "none.tsv") == Notes.empty()
 
-    @pytest.mark.parametrize(("text", "message"), [("1,2,60", "line 1"), ("#\n1,2,x,3", "line 2"), ("1,2,200,3", "pitch 200")])
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [("1,2,60", "line 1"), ("#\n1,2,x,3", "line 2"), ("1,2,200,3", "pitch 200"), ("1,nan,60,3", "offset nan")],
+    )
     def test_bad_lines_name_the_file(self, tmp_path, text, message):
         path = tmp_path / "bad.tsv"
         path.write_text(text)

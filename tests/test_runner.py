@@ -348,6 +348,10 @@ def test_words_are_recordings(modules, tmp_path):
     assert modules["predict"][0] == ("FULL", names)
     assert polyamp_runner.main(["polyamp", "--mode=predict", names[1]]) == 0
     assert modules["predict"][0] == ("MELODIC", names[1:])
+    broken = tmp_path / "broken.wav"  # What a glob of a shell brings along is reported with the others.
+    broken.symlink_to(tmp_path / "gone.wav")
+    assert polyamp_runner.main(["polyamp", names[0], str(broken)]) == 0
+    assert modules["predict"][0] == ("MELODIC", [names[0], str(broken)])
 
 
 def test_prediction_needs_neither_examples_nor_model_dir(modules):

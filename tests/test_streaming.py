@@ -9,7 +9,7 @@ import pytest
 
 from polyamp import hparams, live_layers, models, state_stream, streaming, transcribe
 from polyamp.audio.spectrogram import make_spectrogram
-from polyamp.errors import DataError
+from polyamp.errors import AudioError, DataError
 from polyamp.models import autoregressive
 from polyamp.notes import states
 
@@ -139,6 +139,19 @@ def test_an_event_comes_no_later_than_the_latency_says(variant):
     for frame, samples in known.items():
         heard = 1000 * samples / 16_000 - 1000 * frame / settings.frames_per_second
         assert settings.latency_ms <= heard + 1e-6 < settings.latency_ms + 1000 * block / 16_000 + 1e-3
+
+
+def test_integers_are_of_their_types_full_range():
+    settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny", {"onset_boost": 4.0})
+    network = state_stream.of_model(models.build("AUTOREGRESSIVE", settings), settings)
+    integers = np.rint(noise(2.0) * 32_767).astype(np.int16)
+    events = []
+    for samples in (integers, integers / np.float32(32_768)):
+        transcriber = streaming.StreamingTranscriber(network)
+        events.append(transcriber.push(samples) + transcriber.finish())
+    assert events[0] == events[1] and events[0]
+    with pytest.raises(AudioError, match="samples of the type uint8"):
+        streaming.StreamingTranscriber(network).push(np.zeros(8, np.uint8))
 
 
 def test_memory_does_not_grow():

@@ -70,6 +70,8 @@ def test_what_finds_no_notes_is_an_error(tmp_path):
         Transcriber.load(model_dir=str(tmp_path))
     with pytest.raises(HParamsError):
         Transcriber.load(predict_onset=0.1)
+    with pytest.raises(HParamsError, match="there is no model type 'melodic'; there are MELODIC"):
+        Transcriber.load("melodic")
 
 
 @pytest.mark.parametrize("model_type", ["MELODIC", "FULL", "AUTOREGRESSIVE"])

@@ -16,16 +16,26 @@ from typing import IO
 
 import numpy as np
 import soundfile
+from absl import logging
 
+from polyamp.audio import mpeg_and_ogg
 from polyamp.errors import AudioError
 
 _CHUNK_VALUES = 2**18  # Samples times channels that are decoded at a time.
 _UNKNOWN_FRAMES = 2**62  # libsndfile announces more than this when a header does not say how long the file is.
 
-# WAV (little-endian and big-endian) and AIFF by their first bytes: byte order, and which chunk holds the sound.
-_SOUND_CHUNKS = {b"RIFF": ("<", b"data"), b"RIFX": (">", b"data"), b"FORM": (">", b"SSND")}
+# WAV (little-endian, big-endian, beyond 4 GB) and AIFF by their first bytes: byte order, and which chunk holds the sound.
+_SOUND_CHUNKS = {
+    b"RIFF": ("<", b"data"),
+    b"RIFX": (">", b"data"),
+    b"RF64": ("<", b"data"),
+    b"BW64": ("<", b"data"),
+    b"FORM": (">", b"SSND"),
+}
 _UNKNOWN_BYTES = 0x7FFF_0000  # A chunk of this length or more is one whose length was not known when its header was written.
 _SLACK_BYTES = 4096  # A whole file may hold this many bytes fewer than its header says, or 1 % if that is less.
+
+_NO_LENGTH = "{name}: does not say how long it is; install ffmpeg, which reads it all the same."
 
 # One decoded source: its rate in Hz and its chunks, float32 [samples, channels].
 Source = tuple[int, Iterator[np.ndarray]]
@@ -68,12 +78,16 @@ def open_file(name: str, stack: contextlib.ExitStack) -> Source:
     announced, there = _announced_bytes(name) or (1, 1)
     if there + min(_SLACK_BYTES, announced // 100) < announced < _UNKNOWN_BYTES:
         raise AudioError(f"{name}: cut short, has {there / announced:.0%} of its audio; get a complete copy.")
-    # Of a recorder that was stopped; of a program that wrote to a pipe, whose file libsndfile cannot read to its end.
-    if announced == 0 < there or sound.format == "FLAC" and sound.frames >= _UNKNOWN_FRAMES:
-        if not shutil.which("ffmpeg"):
-            raise AudioError(f"{name}: does not say how long it is; install ffmpeg, which reads it all the same.")
+    is_guess = sound.format == "MP3" and not mpeg_and_ogg.tells_its_length(name)
+    # Of a recorder that was stopped; of a program that wrote to a pipe; of several recordings in one file: what libsndfile does
+    # not read to its end.
+    is_endless = announced == 0 < there or sound.format == "FLAC" and sound.frames >= _UNKNOWN_FRAMES
+    is_endless |= sound.format == "OGG" and mpeg_and_ogg.is_chained(name)
+    if (is_guess or is_endless) and shutil.which("ffmpeg"):
         return _open_ffmpeg(name, stack)
-    return sound.samplerate, chunks_of(sound, name)
+    if is_endless:
+        raise AudioError(_NO_LENGTH.format(name=name))
+    return sound.samplerate, chunks_of(sound, name, is_guess)
 
 
 def _announced_bytes(name: str) -> tuple[int, int] | None:
@@ -86,12 +100,29 @@ def _announced_bytes(name: str) -> tuple[int, int] | None:
         if form not in _SOUND_CHUNKS:
             return None
         byte_order, sound_chunk = _SOUND_CHUNKS[form]
+        long_length = None
         while len(header := file.read(8)) == 8:
             chunk, length = struct.unpack(f"{byte_order}4sI", header)
+            if chunk == b"ds64" and length >= 16:
+                _, long_length = struct.unpack("<2Q", file.read(16))
+                length -= 16
             if chunk == sound_chunk:
-                return length, size - file.tell()
+                there = size - file.tell()
+                if long_length is not None:
+                    return long_length, there
+                return length, 0 if length == 0 and _are_chunks(file, byte_order, size) else there
             file.seek(length + length % 2, os.SEEK_CUR)
     return None
+
+
+def _are_chunks(file: IO[bytes], byte_order: str, size: int) -> bool:
+    """Whether what is left of a file of that size are whole chunks, so that an empty one before them is really empty."""
+    while len(header := file.read(8)) == 8:
+        chunk, length = struct.unpack(f"{byte_order}4sI", header)
+        if not (chunk.isascii() and chunk.decode("ascii").isprintable()):
+            return False
+        file.seek(length + length % 2, os.SEEK_CUR)
+    return not header and file.tell() <= size + 1  # The last chunk's padding may be missing.
 
 
 def reason_of(error: Exception) -> str:
@@ -99,8 +130,8 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).rstrip(".")
 
 
-def chunks_of(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
-    """Yields [samples, channels] until the end, which must be where the header says."""
+def chunks_of(sound: soundfile.SoundFile, name: str, is_guess: bool = False) -> Iterator[np.ndarray]:
+    """Yields [samples, channels] until the end, which must be where the header says; or before it, if that is a guess."""
     frames = max(1, _CHUNK_VALUES // sound.channels)
     done = 0
     while True:
@@ -113,6 +144,8 @@ def chunks_of(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
             break
         done += len(chunk)
         yield chunk
+    if is_guess and done >= sound.frames:  # libsndfile stops there, whatever comes.
+        raise AudioError(_NO_LENGTH.format(name=name))
     # Lengths of MP3 files without a table of contents are estimates; the other formats know theirs.
     if sound.format != "MP3" and "MPEG" not in sound.subtype and done < sound.frames < _UNKNOWN_FRAMES:
         seconds = f"{done / sound.samplerate:.2f} s of {sound.frames / sound.samplerate:.2f} s"
@@ -131,7 +164,9 @@ def _open_ffmpeg(name: str, stack: contextlib.ExitStack) -> Source:
     header = process.stdout.read(24)
     if len(header) < 24:
         process.wait()
-        raise AudioError(f"{name}: no audio that libsndfile or ffmpeg can read ({_last_line(messages, name)}).")
+        raise AudioError(
+            f"{name}: no audio that libsndfile or ffmpeg can read ({_last_line(messages, name) or 'no reason given'})."
+        )
     _, offset, _, _, rate, channels = struct.unpack(">4s5I", header)
     process.stdout.read(offset - len(header))  # The rest of the header is a comment.
     return rate, _ffmpeg_chunks(process, channels, messages, name)
@@ -144,8 +179,11 @@ def _ffmpeg_chunks(process: subprocess.Popen[bytes], channels: int, messages: IO
     while data := process.stdout.read(4 * channels * frames):
         whole = len(data) // (4 * channels) * channels
         yield np.frombuffer(data, ">f4", count=whole).astype(np.float32).reshape(-1, channels)
-    if process.wait() != 0:
-        raise AudioError(f"{name}: ffmpeg could not read it to the end ({_last_line(messages, name)}).")
+    failed, said = process.wait() != 0, _last_line(messages, name)
+    if failed or "partial file" in said:
+        raise AudioError(f"{name}: ffmpeg could not read it to the end ({said or 'no reason given'}).")
+    if said:
+        logging.warning("%s: damaged, some of it may be missing (ffmpeg: %s).", name, said)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -157,7 +195,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_line(messages: IO[bytes], name: str) -> str:
-    """The last line that ffmpeg wrote to its standard error, without the file's name."""
+    """The last line that ffmpeg wrote to its standard error, without the file's name; empty if it wrote none."""
     messages.seek(0)
     lines = messages.read().decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].replace(f"file:{name}: ", "").rstrip(".") if lines else "ffmpeg gave no reason"
+    lines = [line for line in lines if not line.startswith("To ignore this")]  # An option of ffmpeg's, which nobody gave.
+    return lines[-1].replace(f"file:{name}: ", "").rstrip(".") if lines else ""

@@ -98,6 +98,20 @@ def is_sound(samples: np.ndarray) -> bool:
     return bool(np.all(np.abs(samples) <= _MAX_AMPLITUDE))  # Not so for NaN.
 
 
+def as_float(samples: ArrayLike) -> np.ndarray:
+    """Samples as float32 of the same shape; signed integers, of their type's full range, as in [-1, 1].
+
+    Raises:
+        AudioError: They are of another type.
+    """
+    given = np.asarray(samples)
+    if given.dtype.kind == "i":
+        given = given / -float(np.iinfo(given.dtype).min)
+    elif given.dtype.kind != "f":
+        raise AudioError(f"samples of the type {given.dtype}; give float or signed integers.")
+    return given.astype(np.float32)
+
+
 def convert(samples: ArrayLike, rate: int) -> np.ndarray:
     """Samples of any rate, type and number of channels as those of `read`.
 
@@ -112,14 +126,10 @@ def convert(samples: ArrayLike, rate: int) -> np.ndarray:
     Raises:
         AudioError: There are none, or not in that shape, or they are no sound.
     """
-    given = np.asarray(samples)
+    given = as_float(samples)
     if given.ndim not in (1, 2) or given.ndim == 2 and not 0 < given.shape[1] <= _MOST_CHANNELS:
         raise AudioError(f"samples of the shape {given.shape}; give [samples] or [samples, channels].")
-    if given.dtype.kind == "i":
-        given = given / -float(np.iinfo(given.dtype).min)
-    elif given.dtype.kind != "f":
-        raise AudioError(f"samples of the type {given.dtype}; give float or signed integers.")
-    chunks = iter([given.astype(np.float32).reshape(len(given), given.shape[1] if given.ndim == 2 else 1)])
+    chunks = iter([given.reshape(len(given), given.shape[1] if given.ndim == 2 else 1)])
     return np.concatenate(list(_to_mono_16k(chunks, rate, "samples")))
 
 
@@ -180,7 +190,7 @@ def _to_mono_16k(chunks: Iterator[np.ndarray], rate: int, name: str) -> Iterator
         total += len(tail)
         yield tail
     if not total:
-        raise AudioError(f"{name}: has no samples (zero length).")
+        raise AudioError(f"{name}: has no samples, or too few for one at {constants.SAMPLE_RATE} Hz.")
 
 
 def _rechunk(chunks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -99,7 +99,7 @@ def read_tsv(path: str | os.PathLike) -> Notes:
         DataError: The file cannot be read or a line does not hold four numbers; names the line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
@@ -112,7 +112,7 @@ def read_tsv(path: str | os.PathLike) -> Notes:
             onset, offset, pitch, velocity = (float(value) for value in line.replace("\t", ",").split(",")[:4])
         except ValueError as error:
             raise DataError(f"{path}, line {number}: expected onset, offset, pitch, velocity; got {line!r}.") from error
-        rows.append((onset, max(onset, offset), pitch, velocity))
+        rows.append((onset, onset if offset < onset else offset, pitch, velocity))
     try:
         return Notes.of(*np.array(rows, np.float64).reshape(-1, 4).T)
     except DataError as error:
@@ -155,16 +155,29 @@ def _ticks_per_quarter(tempo: int, last_time: float) -> int:
     """The coarsest usual resolution (15 times a power of 2) whose ticks are short enough.
 
     Ticks of up to 0.8 ms (times round by half of that at most), of up to 1.9 ms from an hour on: readers that use pretty_midi
-    stop at ten million ticks.
+    stop at ten million ticks by themselves.
     """
     longest = 800.0 if last_time < 3600 else 1900.0  # Microseconds.
     return 15 * 2 ** max(0, math.ceil(math.log2(tempo / longest / 15)))
 
 
-def _track(notes: Notes, program: int, channel: int, ticks_per_second: float) -> mido.MidiTrack:
-    """A track of the notes of one program."""
+def _ticks(notes: Notes, ticks_per_second: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ticks of onsets and offsets; notes last for one at least, and those of a pitch that follow each other still do."""
     on = np.rint(notes.onset * ticks_per_second).astype(np.int64)
     off = np.maximum(np.rint(notes.offset * ticks_per_second).astype(np.int64), on + 1)
+    before: dict[int, int] = {}  # Of each pitch its last note.
+    for index, pitch in enumerate(notes.pitch.tolist()):
+        last = before.get(pitch)
+        if last is not None and on[index] < off[last] and notes.offset[last] <= notes.onset[index]:
+            on[index] = off[last]
+            off[index] = max(off[index], on[index] + 1)
+        before[pitch] = index
+    return on, off
+
+
+def _track(notes: Notes, program: int, channel: int, ticks_per_second: float) -> mido.MidiTrack:
+    """A track of the notes of one program."""
+    on, off = _ticks(notes, ticks_per_second)
     tick = np.concatenate([off, on])
     pitch = np.concatenate([notes.pitch, notes.pitch])
     velocity = np.concatenate([np.zeros_like(notes.velocity), np.maximum(notes.velocity, 1)])  # 0 would end the note.

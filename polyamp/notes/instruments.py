@@ -93,13 +93,14 @@ def choose_families(probabilities: np.ndarray, of: Notes, hparams: TimbreHParams
             first.
 
     Returns:
-        `[notes, 12]` posteriors of the families that are left, 0 elsewhere; the likeliest is a note's family.
+        `[notes, 12]` posteriors of the families that are left (rows sum to 1), 0 elsewhere; the likeliest is a note's family.
     """
     probabilities = agreed(probabilities, of, hparams.family_smoothing)
     allowed = np.isin(constants.FAMILIES, hparams.present_instruments)
     while True:
         posterior = piece_posteriors(np.where(allowed, np.maximum(probabilities, 1e-6), 0.0), hparams.family_prior_strength)
         posterior = np.where(allowed, posterior, 0.0)
+        posterior /= posterior.sum(axis=1, keepdims=True)
         if not len(posterior) or not hparams.family_min_share:
             return posterior
         share = np.bincount(posterior.argmax(axis=1), minlength=constants.NUM_FAMILIES) / len(posterior)

@@ -22,6 +22,8 @@ def as_played(content: bytes) -> bytes:
     - A track with notes but without a program for their channel has the programs that other tracks give it.
     - Tracks of one channel whose programs are the same, as those of a pianist's hands, have one sustain pedal.
     - Notes that nothing ends do so with the file.
+    - A program that changes where notes end holds for those after them. (A note during which it changes has, as pretty_midi
+      reads it, the later one.)
 
     Args:
         content: The file's; files of type 0 and 2 stay as they are, but for the notes.
@@ -33,7 +35,7 @@ def as_played(content: bytes) -> bytes:
     if midi.type == 0 and len(midi.tracks) != 1:
         midi.type = 1
     tracks = [_timed(track) for track in midi.tracks]
-    end = max((tick for track in tracks for tick, _ in track), default=0)
+    end = max((sum(message.time for message in track) for track in midi.tracks), default=0)
     tracks = [track + _missing_ends(track, end) for track in tracks]
     if midi.type == 1 and tracks:
         shared = [one for track in tracks for one in track if one[1].type in _OF_ALL]
@@ -59,10 +61,22 @@ def _timed(track: mido.MidiTrack) -> _Timed:
 
 def _track(timed: _Timed) -> mido.MidiTrack:
     track, now = mido.MidiTrack(), 0
-    for tick, message in sorted(timed, key=lambda one: one[0]):  # Stable: those of a tick stay in their order.
+    for tick, message in _programs_after_ends(sorted(timed, key=lambda one: one[0])):  # Stable: a tick's stay in their order.
         track.append(message.copy(time=tick - now))
         now = tick
     return track
+
+
+def _programs_after_ends(timed: _Timed) -> _Timed:
+    """Program changes wait for all that comes in their tick before the next note begins."""
+    ordered: _Timed = []
+    waiting: _Timed = []
+    for tick, message in timed:
+        if waiting and (tick > waiting[0][0] or _starts(message)):
+            ordered += waiting
+            waiting = []
+        (waiting if message.type == "program_change" else ordered).append((tick, message))
+    return ordered + waiting
 
 
 def _starts(message: mido.Message | mido.MetaMessage) -> bool:

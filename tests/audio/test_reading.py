@@ -167,7 +167,7 @@ def test_truncated_flac_is_an_error(tmp_path, kept):
     assert_one_line(error, path)
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.aiff"])
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.rf64"])
 @pytest.mark.parametrize("kept", [0.5, 0.99])
 def test_truncated_uncompressed_audio_is_an_error(tmp_path, name, kept):
     whole = write(tmp_path / name, tone(60.0)).read_bytes()
@@ -185,6 +185,102 @@ def test_wav_files_that_do_not_know_their_length_are_read(tmp_path, length):
     begin = data.index(b"data") + 4
     path.write_bytes(data[:begin] + length.to_bytes(4, "little") + data[begin + 4 :])
     assert len(reading.read(path)) == RATE
+
+
+def mp3_that_guesses_too_short(path):
+    """Twelve seconds at a rate of bits that falls, without the tag of its encoder in the first frame: a guess says four."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * 44_100)
+    samples = np.concatenate([noise, np.zeros(10 * 44_100)])
+    soundfile.write(path, samples, 44_100, format="MP3", bitrate_mode="VARIABLE", compression_level=0.5)
+    assert len(reading.read(path)) == 12 * RATE
+    data = path.read_bytes()
+    assert b"Xing" in data
+    path.write_bytes(data.replace(b"Xing", bytes(4)))
+    assert soundfile.info(path).duration < 4
+    return data
+
+
+@needs_ffmpeg
+def test_mp3_files_that_do_not_know_their_length_are_read_to_their_end(tmp_path):
+    whole = mp3_that_guesses_too_short(tmp_path / "a.mp3")
+    assert len(reading.read(tmp_path / "a.mp3")) == pytest.approx(12 * RATE, abs=0.1 * RATE)
+    (tmp_path / "two.mp3").write_bytes(whole + whole)
+    assert len(reading.read(tmp_path / "two.mp3")) == pytest.approx(24 * RATE, abs=0.2 * RATE)
+
+
+def test_mp3_files_that_do_not_know_their_length_are_not_cut_in_silence(tmp_path, monkeypatch):
+    mp3_that_guesses_too_short(tmp_path / "a.mp3")
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    with pytest.raises(AudioError, match="does not say how long it is; install ffmpeg") as error:
+        reading.read(tmp_path / "a.mp3")
+    assert_one_line(error, tmp_path / "a.mp3")
+    # One rate of bits throughout: the guess is right.
+    samples = np.zeros(3 * 44_100)
+    soundfile.write(tmp_path / "b.mp3", samples, 44_100, format="MP3", bitrate_mode="CONSTANT", compression_level=0.5)
+    data = (tmp_path / "b.mp3").read_bytes()
+    assert b"Info" in data
+    (tmp_path / "b.mp3").write_bytes(data.replace(b"Info", bytes(4)))
+    assert len(reading.read(tmp_path / "b.mp3")) == pytest.approx(3 * RATE, abs=0.2 * RATE)
+
+
+@pytest.mark.parametrize("ffmpeg", [pytest.param(True, marks=needs_ffmpeg), False])
+def test_ogg_files_one_after_another_are_read_all_or_not_at_all(tmp_path, monkeypatch, ffmpeg):
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.ogg", tone(3.0), RATE, format="OGG", subtype="VORBIS")
+    assert len(reading.read(tmp_path / "a.ogg")) == 3 * RATE
+    both = tmp_path / "both.ogg"
+    both.write_bytes((tmp_path / "a.ogg").read_bytes() + (tmp_path / "b.ogg").read_bytes())
+    if ffmpeg:
+        assert len(reading.read(both)) == pytest.approx(6 * RATE, abs=0.05 * RATE)
+    else:
+        monkeypatch.setattr(shutil, "which", lambda program: None)
+        with pytest.raises(AudioError, match="does not say how long it is"):
+            reading.read(both)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+empty_moov"])
+def test_m4a_files_cut_short_are_errors_wherever_their_index_is(tmp_path, flags):
+    path = write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 10 * RATE))
+    subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-movflags", flags, tmp_path / "a.m4a"], check=True)
+    assert len(reading.read(tmp_path / "a.m4a")) == pytest.approx(10 * RATE, abs=0.2 * RATE)
+    data = (tmp_path / "a.m4a").read_bytes()
+    (tmp_path / "a.m4a").write_bytes(data[: len(data) * 6 // 10])
+    with pytest.raises(AudioError, match="could not read it to the end") as error:
+        reading.read(tmp_path / "a.m4a")
+    assert_one_line(error, tmp_path / "a.m4a")
+
+
+@needs_ffmpeg
+def test_damage_that_ffmpeg_reads_over_is_a_warning(tmp_path, caplog):
+    path = write(tmp_path / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 10 * RATE))
+    subprocess.run(["ffmpeg", "-v", "error", "-i", path, tmp_path / "a.m4a"], check=True)
+    reading.read(tmp_path / "a.m4a")
+    assert not caplog.text
+    data = bytearray((tmp_path / "a.m4a").read_bytes())
+    data[20_000:40_000] = bytes(20_000)
+    (tmp_path / "a.m4a").write_bytes(data)
+    reading.read(tmp_path / "a.m4a")
+    assert "a.m4a: damaged, some of it may be missing (ffmpeg: " in caplog.text
+
+
+def test_a_wav_file_without_samples_is_empty_whatever_follows(tmp_path):
+    path = write(tmp_path / "a.wav", np.zeros(0))
+    after = b"LIST" + (12).to_bytes(4, "little") + b"INFOISFT\0\0\0\0"
+    data = path.read_bytes() + after
+    path.write_bytes(data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:])
+    with pytest.raises(AudioError, match="has no samples") as error:
+        reading.read(path)
+    assert_one_line(error, path)
+
+
+@needs_ffmpeg
+def test_a_video_without_sound_says_so(tmp_path):
+    path = tmp_path / "a.mp4"
+    subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=s=32x32:d=0.2", path], check=True)
+    with pytest.raises(AudioError, match="matches no streams") as error:
+        reading.read(path)
+    assert_one_line(error, path)
 
 
 @needs_ffmpeg

@@ -53,6 +53,9 @@ def test_variants_are_trained_once_and_listed_with_their_latency(examples, tmp_p
     second = run("latency_table.py", *arguments, f"--examples_path={examples}")  # Nothing is left to train.
     assert second.returncode == 0 and weights.stat().st_mtime_ns == written
     assert second.stdout.count("\n") == 4 and first.stdout.endswith(second.stdout)
+    arguments[4] = f"--hparams={SMALL.replace('8', '24')}"  # The models that are there have other weights.
+    third = run("latency_table.py", *arguments)
+    assert third.returncode == 1 and "recurrent_units" in third.stderr
 
 
 @pytest.mark.parametrize(
