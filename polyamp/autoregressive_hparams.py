@@ -53,6 +53,8 @@ class AutoregressiveHParams(MelodicHParams):
             raise HParamsError(f"acoustic_kernels needs three entries, one per convolution, not {len(self.acoustic_kernels)}.")
         if len(self.spec_windows) != 2 or self.spec_windows[0] <= self.spec_windows[1] or any(w % 2 for w in self.spec_windows):
             raise HParamsError(f"spec_windows needs two even lengths, the longer one first; got {list(self.spec_windows)}.")
+        if abs(self.label_shift) >= self.train_frames:
+            raise HParamsError(f"label_shift {self.label_shift} leaves nothing to learn of train_frames ({self.train_frames}).")
         if self.latency_ms < 0:
             raise HParamsError(
                 f"label_shift {self.label_shift} asks for answers {-self.latency_ms:g} ms before they can be heard."

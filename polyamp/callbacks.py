@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -15,7 +15,7 @@ import tensorflow as tf
 from absl import logging
 
 from polyamp import assess, checkpoint, metrics
-from polyamp.data import records
+from polyamp.data.example import Example
 from polyamp.distribution import Distribution
 from polyamp.errors import DataError, PolyampError
 from polyamp.hparams import MelodicHParams
@@ -93,13 +93,13 @@ class Saver(keras.callbacks.Callback):
         progress: Progress,
         hparams: MelodicHParams,
         keep: int,
-        validation_paths: Sequence[str],
+        validation: Callable[[], Iterable[Example]] | None,
         is_chief: bool,
     ):
         super().__init__()
         self._directory, self._whole_model, self._optimizer = directory, whole_model, optimizer
         self._progress, self._hparams, self._keep = progress, hparams, keep
-        self._validation_paths, self._is_chief = list(validation_paths), is_chief
+        self._validation, self._is_chief = validation, is_chief
         self._started = time.monotonic()
         if is_chief:
             self._summaries = tf.summary.create_file_writer(str(directory / "tensorboard"))
@@ -125,8 +125,8 @@ class Saver(keras.callbacks.Callback):
             raise PolyampError(_not_finite("The weights are not", self._progress.step))
         numbered = checkpoint.step_path(self._directory, self._progress.step)
         self._save(numbered)  # Before validation, whose failure then costs no training.
-        if self._validation_paths and not self._progress.stop:
-            scores = self._validate()
+        if self._validation and not self._progress.stop:
+            scores = self._validate(self._validation())
             metric = assess.main_metric(self._hparams)
             self._log({f"val_{name}": value for name, value in scores.items()})
             logging.info("Step %d: validation %s %.4f.", self._progress.step, metric, scores[metric])
@@ -141,8 +141,8 @@ class Saver(keras.callbacks.Callback):
         meta = {"step": self._progress.step, "seed": self._progress.seed, "best": self._progress.best}
         checkpoint.save(path, self._whole_model, meta, self._optimizer)
 
-    def _validate(self) -> dict[str, float]:
-        """Mean scores over the validation examples, taken whole; those without notes say nothing about families.
+    def _validate(self, examples: Iterable[Example]) -> dict[str, float]:
+        """Mean scores over validation examples, taken whole; those without notes say nothing about families.
 
         Raises:
             DataError: A record is damaged, or there is no example to score.
@@ -150,7 +150,7 @@ class Saver(keras.callbacks.Callback):
         score = assess.assessor(self._hparams)
         scores = [
             score(self._whole_model, self._hparams, example).metrics
-            for example in records.read(self._validation_paths, on_error="raise")
+            for example in examples
             if assess.can_score(self._hparams, example)
         ]
         if not scores:

@@ -59,7 +59,8 @@ def new_folder(model_dir: str | Path, model_type: str, model_id: str) -> Path:
 
 def numbered(directory: Path) -> list[Path]:
     """The step-numbered checkpoints of one model id, oldest first."""
-    return sorted(path for path in directory.glob("ckpt-*.npz") if _NAME.fullmatch(path.name))
+    named = [(match, path) for path in directory.glob("ckpt-*.npz") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(named, key=lambda one: int(one[0][1]))]
 
 
 def step_path(directory: Path, step: int) -> Path:
@@ -70,7 +71,8 @@ def step_path(directory: Path, step: int) -> Path:
 def _named(model: "keras.Model", optimizer: "keras.optimizers.Optimizer | None") -> "dict[str, keras.Variable]":
     """Every variable to save or restore under the name that it has in the file.
 
-    Not the states of dropout's random numbers: Keras numbers them through all models of a process, so their names say nothing.
+    Not the states of dropout's random numbers, which follow from seed and step: Keras numbers them through all models of a
+    process, so their names say nothing.
     Nor a learning rate, which is no state: the settings have it.
     """
     of_all = [(_WEIGHTS + variable.path, variable) for variable in model.variables]
@@ -84,10 +86,15 @@ def _named(model: "keras.Model", optimizer: "keras.optimizers.Optimizer | None")
     return named
 
 
+def is_seed(variable: "keras.Variable") -> bool:
+    """Whether it is the state of a layer's random numbers."""
+    return variable.path.startswith(_SEEDS)
+
+
 def _is_kept(name: str) -> bool:
     """Whether what has that name in a file is saved and restored: see `_named`."""
-    is_seed = name.startswith(_WEIGHTS + _SEEDS)
-    return not is_seed and not (name.startswith(_OPTIMIZER) and name.endswith("/learning_rate"))
+    is_state = name.startswith(_WEIGHTS + _SEEDS)
+    return not is_state and not (name.startswith(_OPTIMIZER) and name.endswith("/learning_rate"))
 
 
 def save(

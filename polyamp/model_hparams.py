@@ -208,7 +208,7 @@ class TimbreHParams(MelodicHParams):
     timbre_max_notes: int = field(96, 1, 4096)  # Of a crop; of more, so many at random.
     timbre_dropout: float = field(0.3, 0.0, 0.95)
     timbre_note_jitter_ms: float = field(0.0, 0.0, 500.0)  # Standard deviation of errors put into onsets (offsets: 4 times).
-    timbre_max_start_offset: float = field(16_000.0, 0.0, 160_000.0)  # Samples before a note of a mix of single notes.
+    timbre_max_start_offset: float = field(16_000.0, 0.0, 160_000.0)  # Samples before a note of a mix, at most half of it.
     timbre_training_max_instruments: int = field(8, 1, 64)  # Single notes in one mix.
     timbre_gain_db: float = field(6.0, 0.0, 60.0)  # Difference of the loudness of the single notes of a mix, at most.
     family_loss: str = field("log", choices=("log", "crossentropy"))

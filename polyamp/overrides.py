@@ -18,10 +18,10 @@ def parse_overrides(fragments: Sequence[str]) -> dict[str, Any]:
         fragments: The values of all `--hparams` flags, in order.
 
     Returns:
-        Names and values; nothing is checked against any model yet.
+        Names and values, of several objects with a name the last one's; nothing is checked against any model yet.
 
     Raises:
-        HParamsError: The text is not an object, or a name is given twice.
+        HParamsError: The text is not an object, or names something twice.
     """
     texts = [fragment.replace('\\"', '"').strip() for fragment in fragments if fragment.strip()]
     if not texts:
@@ -29,7 +29,7 @@ def parse_overrides(fragments: Sequence[str]) -> dict[str, Any]:
     if all(text.startswith("{") and text.endswith("}") for text in texts):
         merged: dict[str, Any] = {}
         for text in texts:
-            merged.update(_parse_object(text))
+            merged |= _parse_object(text)
         return merged
     joined = ",".join(texts)
     return _parse_object(joined if joined.startswith("{") else "{" + joined + "}")

@@ -96,10 +96,11 @@ def predict(
     loaded = load(model_type, model_dir, load_id, model_id, load_full, overrides or {})
     melodic = load("MELODIC") if model_type == "TIMBRE" else None
     written = []
-    source_of: dict[Path, Path] = {}
+    source_of: dict[str, Path] = {}  # Of each file that has been written, whatever the ways to spell it.
     for number, (audio, output) in enumerate(jobs, start=1):
-        if output in source_of:
-            failures.append(f"{audio}: would be written to {output}, as {source_of[output]} is; give another --output_dir.")
+        real = os.path.realpath(output)
+        if real in source_of:
+            failures.append(f"{audio}: would be written to {output}, as {source_of[real]} is; give another --output_dir.")
             continue
         try:
             with tqdm(desc=f"{number}/{len(jobs)} {audio.name}", unit=" s", disable=None, leave=False) as progress:
@@ -111,7 +112,7 @@ def predict(
         except PolyampError as error:
             failures.append(str(error))
             continue
-        source_of[output] = audio
+        source_of[real] = audio
         if report is not None:
             report(written[-1])
     return Summary(tuple(written), tuple(failures))

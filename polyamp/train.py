@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from absl import logging
 
 from polyamp import callbacks, checkpoint, distillation, distribution, models, starting_point, training_data
 from polyamp import hparams as hparams_lib
-from polyamp.data import records
 from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import MelodicHParams
 from polyamp.models import parts
@@ -88,7 +88,19 @@ def _freeze(model: keras.Model, beginnings: str) -> None:
             names = ", ".join(layer.name for layer in layers)
             raise HParamsError(f"train_layers: no layer's name begins with {beginning!r}; there are {names}.")
     for layer in layers:
-        layer.trainable = layer.name.startswith(wanted)
+        layer.trainable = layer.trainable and layer.name.startswith(wanted)
+    if not model.trainable_variables:
+        raise HParamsError(f"train_layers: {beginnings!r} names layers alone that other settings keep from learning.")
+
+
+def _seed_dropout(model: keras.Model, progress: callbacks.Progress) -> None:
+    """Gives layers with random numbers those of the step at which training stands, whatever the number of interruptions.
+
+    The state of Keras' generators is a seed and how often they have been asked, which is once a step.
+    """
+    for number, state in enumerate(variable for variable in model.variables if checkpoint.is_seed(variable)):
+        first = int(np.random.default_rng([progress.seed, number]).integers(2**32))
+        state.assign(np.array([first, progress.step], state.dtype))
 
 
 def _compile(
@@ -160,7 +172,8 @@ def train(
             a batch of `hparams.batch_size` on every device.
         checkpoint_interval: Steps between checkpoints.
         keep_checkpoint_max: How many numbered checkpoints stay.
-        validation_examples_path: TFRecords to transcribe at every checkpoint; the best one by note F1 is kept as best.npz.
+        validation_examples_path: TFRecords to transcribe at every checkpoint, of the same type; the best one by note F1, or
+            by the families of notes, is kept as best.npz.
         cache_dir: Compute the spectrograms once and keep them there; training then runs on any Keras backend.
         teacher_id: A Melodic model under `model_dir` (see `checkpoint.find`) whose answers are `hparams.teacher_share` of the
             labels; with `cache_dir`.
@@ -174,8 +187,7 @@ def train(
         raise PolyampError("--load_full is not for AUTOREGRESSIVE, which is no part of a Full model; leave it out.")
     training_data.check_teacher(model_type, model_dir, teacher_id, cache_dir)
     training_data.check_paths(model_type, examples_path, nsynth_examples_path, dataset_type, teacher_id)
-    validation_paths = records.expand_paths(validation_examples_path) if validation_examples_path else []
-    records.check_labelled(validation_paths)
+    validation = training_data.validation_examples(validation_examples_path, dataset_type)
     directory = checkpoint.folder(model_dir, model_type, model_id)
     starting_point.prepare_folder(directory, hparams, distribution.is_chief(strategy))
     with distribution.opened(strategy) as devices:
@@ -187,10 +199,14 @@ def train(
             trained = model.get_layer("network") if cache_dir else model
             optimizer = _compile(trained, model_type, hparams, num_steps, devices)
             progress = starting_point.restore(directory, hparams, load_id, load_full, model, optimizer, seed)
+            _seed_dropout(model, progress)
         devices.require_same(progress.step, f"{num_steps} {checkpoint_interval} {progress.seed} {hparams_lib.to_json(hparams)}")
         if progress.step >= num_steps:
             logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
             return checkpoint.numbered(directory)[-1]
+        if teacher_id:
+            with _precision(hparams.precision):
+                teacher = distillation.load_teacher(model_dir, teacher_id, model.get_layer("spectrogram"))
         if devices.is_chief:
             starting_point.write_settings(directory, hparams)
         # The settings that are stored are of one device, whose share of a global batch is batch_size.
@@ -199,13 +215,11 @@ def train(
             model, examples_path, nsynth_examples_path, dataset_type, of_all, progress, num_steps, cache_dir
         )
         if teacher_id:
-            with _precision(hparams.precision):
-                teacher = distillation.load_teacher(model_dir, teacher_id, model.get_layer("spectrogram"))
             data = distillation.taught(data, teacher, hparams.teacher_share)
         interval = min(checkpoint_interval, num_steps)
         single = keras.Model(model.input, model.output, name=model.name)  # Outside the scope, for validation on one device.
         saver = callbacks.Saver(
-            directory, single, optimizer, progress, hparams, keep_checkpoint_max, validation_paths, devices.is_chief
+            directory, single, optimizer, progress, hparams, keep_checkpoint_max, validation, devices.is_chief
         )
         with callbacks.stop_on_signals(progress):
             watching = [callbacks.StepCounter(progress, num_steps, devices), saver]

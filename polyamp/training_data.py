@@ -1,6 +1,7 @@
 """What a training learns from: batches of audio from TFRecords, or of spectrograms computed once."""
 
 import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from polyamp import callbacks, checkpoint, constants, windows
 from polyamp import hparams as hparams_lib
-from polyamp.data import cache, note_batches, pipeline, records, state_batches
+from polyamp.data import cache, note_batches, nsynth_mixes, pipeline, prepared, records, state_batches
+from polyamp.data.example import Example
 from polyamp.errors import PolyampError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
 
@@ -42,6 +44,24 @@ def check_paths(
     paths = records.expand_paths(examples_path)
     if dataset_type != "nsynth" and not teacher_id:
         records.check_labelled(paths)
+
+
+def validation_examples(examples_path: str | None, dataset_type: str | None) -> Callable[[], Iterable[Example]] | None:
+    """What reads the examples to validate with, each time that it is called; None if there are none.
+
+    Raises:
+        DataError: A file is missing, or holds something else; told before any is read.
+    """
+    if not examples_path:
+        return None
+    if dataset_type == "nsynth":
+        for part in records.parts(examples_path):
+            if not part.startswith(prepared.PREFIX):
+                records.expand_paths(part)
+        return functools.partial(nsynth_mixes.single_notes, examples_path)
+    paths = records.expand_paths(examples_path)
+    records.check_labelled(paths)
+    return functools.partial(records.read, paths, on_error="raise")
 
 
 def batches(

@@ -157,12 +157,15 @@ def _do_all(tasks: Sequence[tuple[Any, ...]], do: Callable[..., object], unit: s
     failures = 0
     with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
         futures = [pool.submit(do, *task) for task in tasks]
-        for future in tqdm(concurrent.futures.as_completed(futures), total=len(futures), unit=unit):
-            try:
-                future.result()
-            except PolyampError as error:
-                failures += 1
-                logging.error("%s", error)
+        try:
+            for future in tqdm(concurrent.futures.as_completed(futures), total=len(futures), unit=unit):
+                try:
+                    future.result()
+                except PolyampError as error:
+                    failures += 1
+                    logging.error("%s", error)
+        finally:  # On Ctrl-C those that have begun are ended, and no more.
+            pool.shutdown(wait=False, cancel_futures=True)
     if failures:
         raise PolyampError(f"{failures} of {len(tasks)} could not be rendered; the others are in {_OUTPUT_DIR.value}.")
 

@@ -62,6 +62,7 @@ def test_latency_of_the_presets_that_ship(preset, latency):
         ({"architecture": "pitch_shared"}, "log_frequency"),
         ({"architecture": "onsets_frames"}, "one of conv_lstm, pitch_shared"),
         ({"label_shif": 1}, "label_shift"),
+        ({"label_shift": -32, "train_frames": 32}, "label_shift -32 leaves nothing to learn of train_frames"),
         ({"label_shift": 6}, "label_shift 6 asks for answers 32 ms before they can be heard"),
     ],
 )

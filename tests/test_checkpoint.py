@@ -235,6 +235,17 @@ def test_a_failed_save_leaves_the_old_file(folder, monkeypatch):
     assert [entry.name for entry in folder.iterdir() if "tmp" in entry.name] == []
 
 
+def test_steps_are_in_the_order_of_numbers(folder):
+    folder.mkdir(parents=True)
+    for step in (99_999_999, 100_000_000, 5):
+        checkpoint.step_path(folder, step).touch()
+    assert [path.name for path in checkpoint.numbered(folder)] == [
+        "ckpt-00000005.npz",
+        "ckpt-99999999.npz",
+        "ckpt-100000000.npz",
+    ]
+
+
 def test_a_published_timbre_model_hears_in_a_full_one_what_it_was_trained_on(tmp_path):
     """Whatever the lowest frequency of the Melodic model beside it."""
     small = {"timbre_num_filters": [2, 2], "timbre_temporal_filters": [2, 2, 2], "timbre_spec_n_bins": 200}

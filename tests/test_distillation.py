@@ -73,6 +73,13 @@ def test_a_teacher_of_other_spectrograms_is_refused(tmp_path, front_end):
         distillation.load_teacher(tmp_path, "slow", front_end)
 
 
+def test_it_is_so_before_anything_is_computed_or_written(run, tmp_path):
+    saved(tmp_path / "runs", "slow", hop_length=1024)
+    with pytest.raises(HParamsError, match="--teacher_id=slow"):
+        run(teacher_id="slow")
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "runs" / "MELODIC" / "pupil" / "hparams.json").exists()
+
+
 def test_a_pupil_takes_over_what_no_label_says(run, tmp_path):
     """A teacher that always hears an onset, and labels that never have one."""
     saved(tmp_path / "runs", "teacher")

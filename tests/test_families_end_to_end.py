@@ -210,3 +210,24 @@ def test_a_full_model_without_parts_says_what_is_missing(tmp_path, capsys):
     arguments = ["--mode=eval", "--examples_path=x", f"--model_dir={tmp_path}", "--model_type=FULL", "--load_full=False"]
     assert polyamp_runner.main(["polyamp", *arguments]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_training_on_single_notes_is_validated_on_single_notes(folder, tmp_path, capsys):
+    only = ["--dataset_type=nsynth", f"--examples_path={folder}/nsynth.tfrecord-*", f"--model_dir={tmp_path}"]
+    only += ["--model_type=TIMBRE", "--model_id=a", "--load_id=", "--config=tiny", f"--hparams={AS_JSON}"]
+    steps = ["--num_steps=2", "--checkpoint_interval=2"]
+    missing = f"--validation_examples_path={tmp_path}/missing*"
+    assert polyamp_runner.main(["polyamp", *only, *steps, missing]) == 1
+    assert "missing*" in capsys.readouterr().err and not (tmp_path / "TIMBRE").exists()
+    validation = f"--validation_examples_path={folder}/nsynth.tfrecord-*"
+    assert polyamp_runner.main(["polyamp", *only, *steps, validation]) == 0
+    _, meta = checkpoint.read(tmp_path / "TIMBRE" / "a" / checkpoint.BEST_FILE)
+    assert 0.0 <= meta["best"] <= 1.0
+
+
+def test_a_frozen_melodic_part_stays_so_whatever_layers_are_named(trained, folder):
+    settings = {"melodic_trainable": False, "train_layers": "stem,timbre"}
+    train(folder, "FULL", "frozen", "--load_id=both", "--load_full=True", f"--hparams={json.dumps({**SMALL, **settings})}")
+    before, after = (weights(checkpoint.find(trained, "FULL", name)) for name in ("both", "frozen"))
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed and all(name.startswith("weights/timbre") for name in changed)

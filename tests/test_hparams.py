@@ -71,6 +71,10 @@ def test_what_is_not_an_object_is_an_error(text):
         parse_overrides([text])
 
 
+def test_of_several_objects_the_last_one_counts():
+    assert parse_overrides(['{"batch_size":1,"hop_length":2}', '{"batch_size":3}']) == {"batch_size": 3, "hop_length": 2}
+
+
 def test_a_name_given_twice_is_an_error():
     with pytest.raises(HParamsError, match="'batch_size' twice"):
         parse_overrides(['{"batch_size":1,"batch_size":2}'])

@@ -111,6 +111,18 @@ def test_of_two_recordings_for_one_midi_file_the_first_is_written_and_others_are
     assert [done.audio.name for done in summary.written] == ["a.wav", "b.wav"] and "a.flac" in summary.failures[0]
 
 
+def test_neither_is_one_file_that_is_spelled_in_two_ways(tmp_path, fake_model, monkeypatch):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    for name in ("a.wav", "a.flac"):
+        _write_burst(tmp_path / "one" / name)
+    monkeypatch.chdir(tmp_path)
+    for second in ("link/a.flac", str(tmp_path / "one" / "a.flac"), "link/../one/a.flac"):
+        summary = predict.predict("MELODIC", ["one/a.wav", second])
+        assert [str(done.audio) for done in summary.written] == ["one/a.wav"]
+        assert len(summary.failures) == 1 and "as one/a.wav is" in summary.failures[0]
+
+
 @pytest.mark.parametrize("suffix", ["/x", "/../x"])
 def test_a_suffix_cannot_lead_elsewhere(tmp_path, suffix):
     with pytest.raises(PolyampError, match="cannot end a file name"):

@@ -107,6 +107,22 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(run):
     assert meta["step"] == 6
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_with_dropout_too(run, seed):
+    """Random numbers of layers follow from seed and step; resumed, the seed need not be given again."""
+    published = {"architecture": "onsets_frames", "spec_type": "mel", "spec_n_bins": 32, "fc_dropout": 0.5, "fc_size": 8}
+    published |= {"num_filters": [2], "temporal_sizes": [3], "freq_sizes": [3], "pool_sizes": [2], "conv_dropout": 0.25}
+    published |= dict.fromkeys(("onset_lstm_units", "offset_lstm_units", "frame_lstm_units", "combined_lstm_units"), 2)
+    changes = {"num_steps": 4, "checkpoint_interval": 2, "load_id": "", "seed": seed, "hparams": published}
+    whole = run(model_id="whole", **changes)
+    run(model_id="parts", **changes)
+    checkpoint.step_path(whole.parents[1] / "parts", 4).unlink()
+    resumed = run(model_id="parts", **{**changes, "seed": 0})
+    assert_same_weights(whole, resumed, atol=1e-6)
+    other = run(model_id="other", **{**changes, "hparams": {**published, "fc_dropout": 0.0, "conv_dropout": 0.0}})
+    assert_same_weights(whole, other, same=False, atol=1e-5)
+
+
 def test_nothing_to_do_when_the_step_is_reached_already(run):
     path = run()
     before = path.stat().st_mtime_ns
@@ -293,7 +309,9 @@ def test_a_resumed_run_has_the_learning_rate_and_schedule_that_it_is_given(run):
 def test_settings_that_cannot_be_gone_on_with_change_nothing(run):
     path = run()
     settings = (path.parent / "hparams.json").read_text()
-    with pytest.raises(PolyampError, match="Go on with the train_layers and optimizer of before, or .*--load_id=a"):
+    with pytest.raises(
+        PolyampError, match="Go on with the train_layers, melodic_trainable and optimizer of before, or .*--load_id=a"
+    ):
         run(num_steps=4, hparams={"train_layers": "heads", "learning_rate": 0.5})
     assert (path.parent / "hparams.json").read_text() == settings
 

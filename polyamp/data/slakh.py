@@ -75,6 +75,7 @@ def _stems(metadata: Path) -> dict[str, dict[str, Any]]:
                 "program": constants.DRUM_PROGRAM if stem["is_drum"] else int(stem["program_num"]),
             }
             for name, stem in stems.items()
+            if stem.get("audio_rendered", True)  # Else nothing of it is in the mix.
         }
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{metadata}: is no metadata of a Slakh track (stems with program_num and is_drum).") from error

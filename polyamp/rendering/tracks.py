@@ -4,6 +4,7 @@ All choices are random and repeatable: they depend on the settings, the MIDI fil
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -76,9 +77,11 @@ def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], sett
         settings: How much tracks vary.
 
     Raises:
-        PolyampError: The file is no usable MIDI file, holds nothing to render, or FluidSynth failed.
+        PolyampError: The file is no usable MIDI file, holds nothing to render, or FluidSynth failed; or the folder has the
+            same rendered with other settings or SoundFonts.
     """
-    if _is_finished(folder, path):
+    made_from = {"source": path.name, "variant": variant, "fingerprint": _fingerprint(sounds, settings)}
+    if _is_finished(folder, made_from):
         return
     rng = np.random.default_rng([settings.seed, zlib.crc32(path.name.encode()), variant])
     chosen = _excerpt(path, settings, rng)
@@ -102,19 +105,35 @@ def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], sett
             mix = effects.on_mix(_at_level(mix, _EFFECTS_DB), rng)
         mix *= 10 ** (rng.uniform(-12.0, -0.5) / 20) / max(float(np.abs(mix).max()), 1e-6)
         soundfile.write(unfinished / "mix.flac", mix, constants.SAMPLE_RATE, subtype="PCM_16")
-        (unfinished / "metadata.yaml").write_text(_metadata(path, described), encoding="utf-8")
+        (unfinished / "metadata.yaml").write_text(_metadata(made_from, described), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _is_finished(folder: Path, path: Path) -> bool:
-    """Whether that folder has the track of that MIDI file already, and not of another that had its number in an earlier run."""
+def _fingerprint(sounds: Sequence[Sound], settings: Settings) -> str:
+    """Of all that decides what is rendered of a piece."""
+    chosen = {name: value for name, value in dataclasses.asdict(settings).items() if name != "timeout"}
+    made_of = [chosen, sorted({sound.soundfont.name for sound in sounds})]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+
+
+def _is_finished(folder: Path, made_from: dict[str, Any]) -> bool:
+    """Whether that folder has that track already, and not another one that had its number in an earlier run.
+
+    Raises:
+        PolyampError: It has the same made with other settings.
+    """
     try:
-        return yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))["source"] == path.name
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        found = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
+        is_same = all(found.get(name, made_from[name]) == made_from[name] for name in ("source", "variant"))
+        fingerprint = found.get("fingerprint", made_from["fingerprint"])  # Earlier versions wrote none.
+    except (OSError, yaml.YAMLError, AttributeError):
         return False
+    if is_same and fingerprint != made_from["fingerprint"]:
+        raise PolyampError(f"{folder}: was rendered with other settings or SoundFonts; remove it, or write elsewhere.")
+    return is_same
 
 
 def _excerpt(path: Path, settings: Settings, rng: np.random.Generator) -> list[Stem]:
@@ -247,9 +266,9 @@ def _at_level(samples: np.ndarray, decibels: float) -> np.ndarray:
     return samples * np.float32(10 ** (decibels / 20) / np.sqrt(sounding.mean()))
 
 
-def _metadata(path: Path, described: dict[str, dict[str, Any]]) -> str:
-    """Slakh's metadata.yaml, as far as it is used; JSON strings are YAML strings."""
-    lines = [f"source: {json.dumps(path.name)}", "midi_dir: MIDI", "stems:"]
+def _metadata(made_from: dict[str, Any], described: dict[str, dict[str, Any]]) -> str:
+    """Slakh's metadata.yaml, as far as it is used, and what the track was made from; JSON values are YAML values."""
+    lines = [*(f"{name}: {json.dumps(value)}" for name, value in made_from.items()), "midi_dir: MIDI", "stems:"]
     for name, stem in described.items():
         lines += [f"  {name}:", f"    is_drum: {str(stem['is_drum']).lower()}"]
         lines += [f"    plugin_name: {json.dumps(stem['sound'].soundfont.name)}"]

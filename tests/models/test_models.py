@@ -148,6 +148,14 @@ def test_recall_weighted_log_loss_by_hand():
     assert float(loss(truth, guess, sample_weight=weights)) == pytest.approx((cells[0] + 2 * cells[1]) / 3, rel=1e-5)
 
 
+def test_what_no_family_plays_counts_fully_in_a_batch_without_notes():
+    """For predictions of a half each false cell costs log 2, of a hundredth of the weight where the family is absent."""
+    loss = losses.FamilyRollLoss(absent_weight=0.01)
+    silent = np.zeros((1, 4, 88, 13), np.float32)
+    value = float(loss(silent, np.full_like(silent, 0.5)))
+    assert value == pytest.approx(np.log(2) * (12 * 0.01 + 1) / 13, rel=1e-4)
+
+
 def test_log_loss_of_a_certain_mistake_is_finite():
     assert np.isfinite(float(losses.RecallWeightedLogLoss()(np.ones((1, 1, 1)), np.zeros((1, 1, 1)))))
 

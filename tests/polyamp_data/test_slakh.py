@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from polyamp import constants
 from polyamp.data import slakh, sources
@@ -57,6 +58,16 @@ def test_a_stem_without_a_midi_file_has_no_notes(make_track: MakeTrack, tmp_path
     make_track(tmp_path / "Track00001")
     (tmp_path / "Track00001" / "MIDI" / "S00.mid").unlink()
     assert slakh.read_notes(tmp_path / "Track00001" / "metadata.yaml").program.tolist() == [1]
+
+
+def test_a_stem_that_was_not_rendered_has_no_notes(make_track: MakeTrack, tmp_path: Path):
+    make_track(tmp_path / "Track00001")
+    metadata = tmp_path / "Track00001" / "metadata.yaml"
+    described = yaml.safe_load(metadata.read_text())
+    programs = slakh.read_notes(metadata).program.tolist()
+    described["stems"]["S00"]["audio_rendered"] = False
+    metadata.write_text(yaml.safe_dump(described))
+    assert slakh.read_notes(metadata).program.tolist() == [1] != programs
 
 
 def test_unfinished_tracks_of_rendering_are_not_found(make_track: MakeTrack, tmp_path: Path):

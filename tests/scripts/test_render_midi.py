@@ -6,7 +6,8 @@ import json
 import shutil
 import struct
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -210,12 +211,47 @@ def test_a_finished_track_is_not_rendered_again_unless_it_is_of_another_piece(
     _midi(tmp_path / "midi" / "b.mid", BASS)
     assert _run(render(midi=tmp_path / "midi" / "*.mid")) == 0
     first = _contents(tmp_path / "out")
-    script = render(midi=tmp_path / "midi" / "*.mid", seed=1)
+    script = render(midi=tmp_path / "midi" / "*.mid")
     monkeypatch.setattr(fluidsynth, "render", None)  # Would be an error to call.
     assert _run(script) == 0 and _contents(tmp_path / "out") == first
     _midi(tmp_path / "midi" / "a.mid", PIANO)
     assert _run(render(midi=tmp_path / "midi" / "*.mid")) == 0
     assert [_programs(tmp_path / "out" / "train" / f"Track0000{number}") for number in (1, 2)] == [[0], [33]]
+
+
+def test_more_variants_are_added_and_other_settings_refused(render: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    rows = [(0.1 * i, 0.1 * i + 0.1, 40 + i, 90) for i in range(60)]
+    for name in ("a", "b"):
+        _midi(tmp_path / "midi" / f"{name}.mid", (0, False, rows))
+    settings = {"midi": tmp_path / "midi" / "*.mid", "transpose": 12, "excerpt": 2}
+    for variants in (2, 3):
+        assert _run(render(**settings, variants=variants)) == 0
+    tracks = sorted((tmp_path / "out" / "train").iterdir())
+    assert len(tracks) == len({(track / "mix.flac").read_bytes() for track in tracks}) == 6
+    assert _run(render(**settings, variants=3, seed=1)) == 1
+    assert caplog.text.count("was rendered with other settings or SoundFonts; remove it") == 6
+
+
+def test_ctrl_c_ends_it_after_the_tracks_in_progress(
+    render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    for number in range(20):
+        _midi(tmp_path / "midi" / f"{number:02d}.mid", PIANO)
+    script = render(midi=tmp_path / "midi" / "*.mid")
+
+    def play(midi: Path, *others: Any) -> np.ndarray:
+        time.sleep(0.1)
+        return _synthesise(midi, *others)
+
+    def watched(futures: Any, **_: Any) -> Iterator[Any]:
+        yield next(iter(futures))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fluidsynth, "render", play)
+    monkeypatch.setattr("tqdm.tqdm", watched)
+    with pytest.raises(KeyboardInterrupt):
+        script._run()
+    assert 1 <= len(list((tmp_path / "out" / "train").iterdir())) < 5
 
 
 def test_a_failure_is_a_line_leaves_nothing_half_written_and_the_others_are_done(
