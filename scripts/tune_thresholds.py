@@ -38,7 +38,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 2, "How often to go through all setting
 
 _CANDIDATES: dict[str, list[float]] = {
     "predict_onset_threshold": [0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5],
-    "predict_offset_weight": [0.0, 4.0, 8.0, 12.0, 20.0, 30.0],  # Above 0 the thresholds of offset and active onset do nothing.
+    "predict_offset_weight": [0.0, 4.0, 8.0, 12.0, 20.0, 30.0],  # Above 0 no other threshold ends a note.
     "predict_frame_threshold": [0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8],
     "predict_offset_threshold": [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
     "active_onset_threshold": [0.0, 0.2, 0.3, 0.4],

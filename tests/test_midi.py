@@ -1,6 +1,8 @@
 """MIDI files: exact times at any tempo, programs, velocities, read back by pretty_midi and mido."""
 
 import os
+import subprocess
+import sys
 
 import mido
 import numpy as np
@@ -41,6 +43,17 @@ def test_the_last_note_of_two_hours_is_as_exact(tmp_path, qpm):
     notes.write_midi(Notes.of([7199.1234], [7200.0], [60]), tmp_path / "long.mid", qpm)
     (note,) = pretty_midi.PrettyMIDI(str(tmp_path / "long.mid")).instruments[0].notes
     assert note.start == pytest.approx(7199.1234, abs=0.001) and note.end == pytest.approx(7200.0, abs=0.001)
+
+
+@pytest.mark.parametrize("qpm", [4, 120, 130, 400])
+@pytest.mark.parametrize("hours", [1.2, 2.9, 4, 24])
+def test_readers_open_files_of_any_length(tmp_path, hours, qpm):
+    last = 3600.0 * hours - 0.1234
+    notes.write_midi(Notes.of([last], [3600.0 * hours], [60]), tmp_path / "long.mid", qpm)
+    code = "import sys, pretty_midi; print(pretty_midi.PrettyMIDI(sys.argv[1]).instruments[0].notes[0].start)"
+    # Elsewhere, as note-seq changes what pretty_midi refuses.
+    result = subprocess.run([sys.executable, "-c", code, tmp_path / "long.mid"], capture_output=True, text=True)
+    assert float(result.stdout) == pytest.approx(last, abs=1e-7 * last + 1e-4), result.stderr
 
 
 def test_programs_have_tracks_and_channels_of_their_own(tmp_path):

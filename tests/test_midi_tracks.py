@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from polyamp import notes
+from polyamp.errors import DataError
 from polyamp.rendering import stems
 
 HALF = 500_000  # Microseconds per quarter note, the default; 480 ticks are half a second.
@@ -102,6 +103,15 @@ def test_the_end_of_the_file_ends_notes_also_where_nothing_else_is_there(tmp_pat
     path = save(tmp_path / "a.mid", *([[begin, late]] if tracks == 1 else [[begin], [late]]))
     found = notes.read_midi(path)
     assert (found.onset.tolist(), found.offset.tolist()) == ([0.0], [1.0])
+
+
+def test_files_that_count_in_frames_say_so(tmp_path):
+    path = save(tmp_path / "a.mid", note(0, 480, 60))
+    content = bytearray(path.read_bytes())
+    content[12:14] = b"\xe7\x28"  # 25 frames a second, 40 ticks each.
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="a.mid: is not a usable MIDI file .*SMPTE frames"):
+        notes.read_midi(path)
 
 
 @pytest.mark.parametrize("is_shared", [True, False])

@@ -120,13 +120,15 @@ def read_tsv(path: str | os.PathLike) -> Notes:
 
 
 def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEFAULT_QPM) -> None:
-    """Writes a MIDI file in which every time in seconds is kept to less than a millisecond, whatever the tempo.
+    """Writes a MIDI file in which every time in seconds is kept to 0.4 ms, whatever the tempo.
+
+    In files of more than an hour it is a ten-millionth of their length, so to 1 ms in 2.8 hours.
 
     One track per program, each on a channel of its own while there are any (never the drum channel); where there are several,
     they are named after their families. Also valid without notes. The file appears under its name when it is complete.
 
     Args:
-        notes: Notes.
+        notes: Notes. Of one pitch and program they should not overlap, as in a MIDI file the first end would be that of all.
         path: File to write; its folder must exist.
         qpm: Tempo of the file in quarter notes per minute, 4 to 4000.
 
@@ -154,10 +156,10 @@ def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEF
 def _ticks_per_quarter(tempo: int, last_time: float) -> int:
     """The coarsest usual resolution (15 times a power of 2) whose ticks are short enough.
 
-    Ticks of up to 0.8 ms (times round by half of that at most), of up to 1.9 ms from an hour on: readers that use pretty_midi
-    stop at ten million ticks by themselves.
+    Ticks of up to 0.8 ms (times round by half of that at most), in files of more than 66 minutes of up to two ten-millionths of
+    them: pretty_midi by itself refuses files of ten million ticks, and ticks may be half as long.
     """
-    longest = 800.0 if last_time < 3600 else 1900.0  # Microseconds.
+    longest = max(800.0, 0.2 * last_time)  # Microseconds.
     return 15 * 2 ** max(0, math.ceil(math.log2(tempo / longest / 15)))
 
 

@@ -32,6 +32,8 @@ def as_played(content: bytes) -> bytes:
         Exception: It is no MIDI file; mido raises whatever comes up.
     """
     midi = mido.MidiFile(file=io.BytesIO(content))
+    if midi.ticks_per_beat <= 0:
+        raise ValueError("it counts in SMPTE frames, not in quarter notes")
     if midi.type == 0 and len(midi.tracks) != 1:
         midi.type = 1
     tracks = [_timed(track) for track in midi.tracks]
