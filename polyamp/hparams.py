@@ -39,7 +39,10 @@ ALIASES = {
 
 def structure(hparams: MelodicHParams) -> dict[str, Any]:
     """The settings that trained weights depend on (spectrogram and architecture); all others may change between runs."""
-    return {field.name: getattr(hparams, field.name) for field in dataclasses.fields(hparams) if field.metadata["structural"]}
+    found = {field.name: getattr(hparams, field.name) for field in dataclasses.fields(hparams) if field.metadata["structural"]}
+    if isinstance(hparams, TimbreHParams):
+        found["timbre_spec_fmin"] = hparams.timbre_lowest_hz
+    return found
 
 
 def part(model_type: str, hparams: MelodicHParams) -> MelodicHParams:
@@ -58,6 +61,7 @@ def joined(melodic: MelodicHParams, timbre: MelodicHParams) -> "FullHParams":
     """The settings of a Full model made of a Melodic and a Timbre one: what both have is the Melodic one's."""
     own = {field.name for field in dataclasses.fields(MelodicHParams)}
     of_timbre = {f.name: getattr(timbre, f.name) for f in dataclasses.fields(timbre) if f.name not in own}
+    of_timbre["timbre_spec_fmin"] = structure(timbre)["timbre_spec_fmin"]
     return FullHParams(**{name: getattr(melodic, name) for name in own}, **of_timbre)
 
 
@@ -192,7 +196,4 @@ def to_json(hparams: MelodicHParams) -> str:
 
 def from_json(model_type: str, path: str | Path) -> MelodicHParams:
     """Reads settings that `to_json` wrote; unknown names are errors, absent ones take their defaults."""
-    kind, stored = model_hparams(model_type), read_json(path)
-    if issubclass(kind, TimbreHParams) and "spec_fmin" in stored:
-        stored = {"timbre_spec_fmin": stored["spec_fmin"], **stored}  # Earlier versions had one for both parts.
-    return merge(kind(), stored, source=str(path))
+    return merge(model_hparams(model_type)(), read_json(path), source=str(path))

@@ -182,7 +182,7 @@ class TimbreHParams(MelodicHParams):
     timbre_hop_length: int = structural(256, 1, 16_384)  # Samples.
     # The published network, `filters`, on a constant-Q spectrogram.
     timbre_spec_n_bins: int = structural(229, 24, 2048)
-    timbre_spec_fmin: float = structural(27.5, 1.0, 8000.0)  # Hz; the lowest bin.
+    timbre_spec_fmin: float = structural(0.0, 0.0, 8000.0)  # Hz, the lowest bin; 0: `spec_fmin`.
     timbre_bins_per_octave: int = structural(28, 12, 240)
     timbre_num_filters: tuple[int, ...] = structural((128, 128), 1, 4096)
     timbre_pool_size: tuple[int, ...] = structural((3, 2), 1, 16)  # Time, frequency; after each block.
@@ -226,6 +226,8 @@ class TimbreHParams(MelodicHParams):
     def __post_init__(self):
         """Checks what no field can check by itself."""
         super().__post_init__()
+        if self.timbre_architecture != "filters":
+            return
         if len(self.timbre_pool_size) != 2:
             raise HParamsError(f"timbre_pool_size needs two entries, time and frequency; got {list(self.timbre_pool_size)}.")
         if len(self.timbre_temporal_sizes) != len(self.timbre_temporal_filters):
@@ -237,6 +239,11 @@ class TimbreHParams(MelodicHParams):
             sizes = getattr(self, name)
             if len(set(sizes)) < len(sizes):
                 raise HParamsError(f"{name} names a size twice: {list(sizes)}.")
+
+    @property
+    def timbre_lowest_hz(self) -> float:
+        """The lowest bin of the Timbre model's own constant-Q spectrogram."""
+        return self.timbre_spec_fmin or self.spec_fmin
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,16 +49,18 @@ def check_paths(
 def validation_examples(examples_path: str | None, dataset_type: str | None) -> Callable[[], Iterable[Example]] | None:
     """What reads the examples to validate with, each time that it is called; None if there are none.
 
+    Those of a model that is trained on single notes may be recordings, too.
+
     Raises:
-        DataError: A file is missing, or holds something else; told before any is read.
+        DataError: A file is missing, or holds something else, as its first record tells.
     """
     if not examples_path:
         return None
     if dataset_type == "nsynth":
-        for part in records.parts(examples_path):
-            if not part.startswith(prepared.PREFIX):
-                records.expand_paths(part)
-        return functools.partial(nsynth_mixes.single_notes, examples_path)
+        files = [part for part in records.parts(examples_path) if not part.startswith(prepared.PREFIX)]
+        paths = records.expand_paths(",".join(files)) if files else []
+        if not paths or not all("sequence" in records.first_features(path) for path in paths):
+            return functools.partial(nsynth_mixes.single_notes, examples_path)
     paths = records.expand_paths(examples_path)
     records.check_labelled(paths)
     return functools.partial(records.read, paths, on_error="raise")

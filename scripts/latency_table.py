@@ -46,6 +46,7 @@ _COLUMNS = (
     *(f"{kind}_{letter}" for kind, _ in _KINDS for letter in "prf"),
     "model",
 )
+_OF_VARIANT = ("acoustic_kernels", "label_shift", "mel_window", "hop_length")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,7 +64,7 @@ def _table() -> None:
     startup.start_keras()
     rows: list[dict[str, Any]] = []
     for variant in variants:
-        rows.append(_row(variant, settings[variant], overrides))
+        rows.append(_row(variant, settings[variant], _of_all(overrides) if settings[variant] else overrides))
         logging.info("%s", _markdown(rows).splitlines()[-1])
     print(_markdown(rows))
     if _OUTPUT.value:
@@ -90,7 +91,14 @@ def _settings(variant: str, overrides: dict[str, Any]) -> Any:
         "mel_window": int(window),
         "hop_length": int(hop),
     }
-    return hparams.resolve("AUTOREGRESSIVE", _CONFIG.value, overrides | of_variant)
+    return hparams.resolve("AUTOREGRESSIVE", _CONFIG.value, _of_all(overrides) | of_variant)
+
+
+def _of_all(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The overrides without those that a variant says itself."""
+    from polyamp import hparams
+
+    return {name: value for name, value in overrides.items() if hparams.ALIASES.get(name, name) not in _OF_VARIANT}
 
 
 def _row(variant: str, settings: Any, overrides: dict[str, Any]) -> dict[str, Any]:

@@ -219,8 +219,12 @@ def test_training_on_single_notes_is_validated_on_single_notes(folder, tmp_path,
     missing = f"--validation_examples_path={tmp_path}/missing*"
     assert polyamp_runner.main(["polyamp", *only, *steps, missing]) == 1
     assert "missing*" in capsys.readouterr().err and not (tmp_path / "TIMBRE").exists()
-    validation = f"--validation_examples_path={folder}/nsynth.tfrecord-*"
-    assert polyamp_runner.main(["polyamp", *only, *steps, validation]) == 0
+    for number, kind in enumerate(("nsynth", "slakh"), start=1):  # Or on recordings.
+        validation = f"--validation_examples_path={folder}/{kind}.tfrecord-*"
+        steps = [f"--num_steps={2 * number}", "--checkpoint_interval=2"]
+        assert polyamp_runner.main(["polyamp", *only, *steps, validation]) == 0
+        logged = (tmp_path / "TIMBRE" / "a" / "metrics.jsonl").read_text().splitlines()
+        assert sum("val_family_accuracy" in line for line in logged) == number
     _, meta = checkpoint.read(tmp_path / "TIMBRE" / "a" / checkpoint.BEST_FILE)
     assert 0.0 <= meta["best"] <= 1.0
 

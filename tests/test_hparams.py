@@ -179,9 +179,14 @@ def test_timbre_settings_that_do_not_fit_together_are_errors(kind, overrides, wo
 def test_the_lowest_bin_of_a_timbre_model_from_before_it_had_a_setting_of_its_own(tmp_path):
     path = tmp_path / "hparams.json"
     path.write_text('{"spec_fmin": 20.0}')
-    assert hparams.from_json("TIMBRE", path).timbre_spec_fmin == 20.0
+    stored = hparams.from_json("TIMBRE", path)
+    assert stored.timbre_lowest_hz == 20.0
+    assert hparams.structure(stored) == hparams.structure(hparams.resolve("TIMBRE", None, {"timbre_spec_fmin": 20.0})) | {
+        "spec_fmin": 20.0
+    }
+    assert hparams.joined(MelodicHParams(spec_fmin=30.0), stored).timbre_lowest_hz == 20.0
     path.write_text('{"spec_fmin": 20.0, "timbre_spec_fmin": 25.0}')
-    assert hparams.from_json("FULL", path).timbre_spec_fmin == 25.0
+    assert hparams.from_json("FULL", path).timbre_lowest_hz == 25.0
 
 
 def test_merge_converts_what_json_writes_and_leaves_the_base_alone():

@@ -35,7 +35,7 @@ _SOUND_CHUNKS = {
 _UNKNOWN_BYTES = 0x7FFF_0000  # A chunk of this length or more is one whose length was not known when its header was written.
 _SLACK_BYTES = 4096  # A whole file may hold this many bytes fewer than its header says, or 1 % if that is less.
 
-_NO_LENGTH = "{name}: does not say how long it is; install ffmpeg, which reads it all the same."
+_MP3_SLACK = 8 * 1152  # Samples that the frames of a whole MP3 file may hold beyond those to play: silence at both ends.
 
 # One decoded source: its rate in Hz and its chunks, float32 [samples, channels].
 Source = tuple[int, Iterator[np.ndarray]]
@@ -78,16 +78,21 @@ def open_file(name: str, stack: contextlib.ExitStack) -> Source:
     announced, there = _announced_bytes(name) or (1, 1)
     if there + min(_SLACK_BYTES, announced // 100) < announced < _UNKNOWN_BYTES:
         raise AudioError(f"{name}: cut short, has {there / announced:.0%} of its audio; get a complete copy.")
-    is_guess = sound.format == "MP3" and not mpeg_and_ogg.tells_its_length(name)
-    # Of a recorder that was stopped; of a program that wrote to a pipe; of several recordings in one file: what libsndfile does
-    # not read to its end.
-    is_endless = announced == 0 < there or sound.format == "FLAC" and sound.frames >= _UNKNOWN_FRAMES
-    is_endless |= sound.format == "OGG" and mpeg_and_ogg.is_chained(name)
-    if (is_guess or is_endless) and shutil.which("ffmpeg"):
-        return _open_ffmpeg(name, stack)
-    if is_endless:
-        raise AudioError(_NO_LENGTH.format(name=name))
-    return sound.samplerate, chunks_of(sound, name, is_guess)
+    # Of a recorder that was stopped; of a program that wrote to a pipe; of several recordings in one file.
+    is_longer = (
+        announced == 0 < there
+        or sound.format == "FLAC"
+        and sound.frames >= _UNKNOWN_FRAMES
+        or sound.format == "MP3"
+        and mpeg_and_ogg.mp3_samples(name) > sound.frames + _MP3_SLACK
+        or sound.format == "OGG"
+        and mpeg_and_ogg.is_chained(name)
+    )
+    if not is_longer:
+        return sound.samplerate, chunks_of(sound, name)
+    if not shutil.which("ffmpeg"):
+        raise AudioError(f"{name}: does not say how long it is; install ffmpeg, which reads it all the same.")
+    return _open_ffmpeg(name, stack)
 
 
 def _announced_bytes(name: str) -> tuple[int, int] | None:
@@ -130,8 +135,8 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).rstrip(".")
 
 
-def chunks_of(sound: soundfile.SoundFile, name: str, is_guess: bool = False) -> Iterator[np.ndarray]:
-    """Yields [samples, channels] until the end, which must be where the header says; or before it, if that is a guess."""
+def chunks_of(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
+    """Yields [samples, channels] until the end, which must be where the header says."""
     frames = max(1, _CHUNK_VALUES // sound.channels)
     done = 0
     while True:
@@ -144,8 +149,6 @@ def chunks_of(sound: soundfile.SoundFile, name: str, is_guess: bool = False) -> 
             break
         done += len(chunk)
         yield chunk
-    if is_guess and done >= sound.frames:  # libsndfile stops there, whatever comes.
-        raise AudioError(_NO_LENGTH.format(name=name))
     # Lengths of MP3 files without a table of contents are estimates; the other formats know theirs.
     if sound.format != "MP3" and "MPEG" not in sound.subtype and done < sound.frames < _UNKNOWN_FRAMES:
         seconds = f"{done / sound.samplerate:.2f} s of {sound.frames / sound.samplerate:.2f} s"

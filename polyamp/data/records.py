@@ -12,7 +12,7 @@ import dataclasses
 import glob
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -129,20 +129,28 @@ def expand_paths(examples_path: str) -> list[str]:
     return list(paths)
 
 
+def first_features(path: str) -> Mapping[str, Any]:
+    """The features of a file's first record; none if it is empty or damaged, which is found where the records are read.
+
+    Without an operation of TensorFlow's. `DataError` if the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            length, _ = struct.unpack("<QI", file.read(_LENGTH_BYTES + _CHECKSUM_BYTES))
+            return tf.train.Example.FromString(file.read(min(length, os.path.getsize(path)))).features.feature
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (struct.error, DecodeError):
+        return {}
+
+
 def check_labelled(paths: Iterable[str]) -> None:
     """`DataError` if a file holds something else than recordings with their notes, as its first record tells if it can be read.
 
     Without an operation of TensorFlow's, before which several machines could not be joined any more.
     """
     for path in paths:
-        try:
-            with open(path, "rb") as file:
-                length, _ = struct.unpack("<QI", file.read(_LENGTH_BYTES + _CHECKSUM_BYTES))
-                features = tf.train.Example.FromString(file.read(min(length, os.path.getsize(path)))).features.feature
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-        except (struct.error, DecodeError):  # Damage is found where the records are read.
-            continue
+        features = first_features(path)
         if features and "sequence" not in features:
             raise DataError(
                 f"{path}: holds no recordings (id, sequence, audio, velocity_range); single notes are for "

@@ -40,7 +40,7 @@ def make_spectrogram(hparams: TimbreHParams, name: str) -> keras.layers.Layer:
         hparams.timbre_spec_n_bins,
         hparams.timbre_bins_per_octave,
         hparams.timbre_hop_length,
-        hparams.timbre_spec_fmin,
+        hparams.timbre_lowest_hz,
         name=name,
     )
 
@@ -143,7 +143,7 @@ def _filters_network(hparams: TimbreHParams, name: str) -> keras.Model:
     frame_rate = constants.SAMPLE_RATE / hparams.timbre_hop_length / hparams.timbre_pool_size[0] ** blocks
     x = CropAndPool(frame_rate, name="timbre_crops")(x, notes)  # [batch, notes, bin, channels]
     x = FrequencyWeights(
-        hparams.timbre_spec_fmin,
+        hparams.timbre_lowest_hz,
         hparams.timbre_bins_per_octave / hparams.timbre_pool_size[1] ** blocks,
         hparams.timbre_below_weight,
         hparams.timbre_gradient_exp,

@@ -127,8 +127,9 @@ def _is_finished(folder: Path, made_from: dict[str, Any]) -> bool:
     """
     try:
         found = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
-        is_same = all(found.get(name, made_from[name]) == made_from[name] for name in ("source", "variant"))
-        fingerprint = found.get("fingerprint", made_from["fingerprint"])  # Earlier versions wrote none.
+        is_same = found.get("source") == made_from["source"]
+        is_same &= found.get("variant", made_from["variant"]) == made_from["variant"]  # Earlier versions wrote neither this
+        fingerprint = found.get("fingerprint", made_from["fingerprint"])  # nor that.
     except (OSError, yaml.YAMLError, AttributeError):
         return False
     if is_same and fingerprint != made_from["fingerprint"]:

@@ -12,7 +12,7 @@ import scipy.signal
 import soundfile
 import soxr
 
-from polyamp.audio import reading
+from polyamp.audio import mpeg_and_ogg, reading
 from polyamp.errors import AudioError
 
 RATE = 16_000
@@ -214,13 +214,24 @@ def test_mp3_files_that_do_not_know_their_length_are_not_cut_in_silence(tmp_path
     with pytest.raises(AudioError, match="does not say how long it is; install ffmpeg") as error:
         reading.read(tmp_path / "a.mp3")
     assert_one_line(error, tmp_path / "a.mp3")
-    # One rate of bits throughout: the guess is right.
-    samples = np.zeros(3 * 44_100)
-    soundfile.write(tmp_path / "b.mp3", samples, 44_100, format="MP3", bitrate_mode="CONSTANT", compression_level=0.5)
-    data = (tmp_path / "b.mp3").read_bytes()
-    assert b"Info" in data
-    (tmp_path / "b.mp3").write_bytes(data.replace(b"Info", bytes(4)))
-    assert len(reading.read(tmp_path / "b.mp3")) == pytest.approx(3 * RATE, abs=0.2 * RATE)
+
+
+@pytest.mark.parametrize("rate", [48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 11_025])
+@pytest.mark.parametrize("is_tagged", [True, False])
+def test_ordinary_mp3_files_need_no_ffmpeg(tmp_path, monkeypatch, rate, is_tagged):
+    """Whose guess is right, or whose encoder says how long they are; whatever tags there are."""
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    path = tmp_path / "a.mp3"
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * rate)
+    soundfile.write(path, samples, rate, format="MP3", bitrate_mode="CONSTANT", compression_level=0.5)
+    data = path.read_bytes()
+    if not is_tagged:
+        data = data.replace(b"Info", bytes(4)).replace(b"Xing", bytes(4))
+    cover = b"APETAGEX" + bytes(9000) if is_tagged else b""  # Without a length libmpg123 looks for sound in it.
+    path.write_bytes(b"ID3\4\0\0\0\0\7\x68" + bytes(1000) + data + cover + b"TAG" + bytes(125))
+    assert len(reading.read(path)) == pytest.approx(5 * RATE, abs=0.2 * RATE)
+    # All frames hold the sound, and a little silence.
+    assert 5 * rate <= mpeg_and_ogg.mp3_samples(path) < 5 * rate + 8 * 1152
 
 
 @pytest.mark.parametrize("ffmpeg", [pytest.param(True, marks=needs_ffmpeg), False])

@@ -14,7 +14,7 @@ from polyamp.data.example import Example
 from polyamp.notes import Notes
 
 ROOT = Path(__file__).parents[2]
-SMALL = '{"model_complexity":2,"fc_size":8,"recurrent_units":8,"batch_size":1,"train_frames":32}'
+SMALL = '{"label_shift":2,"hop":1024,"model_complexity":2,"fc_size":8,"recurrent_units":8,"batch_size":1,"train_frames":32}'
 
 
 def run(script, *arguments):
@@ -53,7 +53,8 @@ def test_variants_are_trained_once_and_listed_with_their_latency(examples, tmp_p
     second = run("latency_table.py", *arguments, f"--examples_path={examples}")  # Nothing is left to train.
     assert second.returncode == 0 and weights.stat().st_mtime_ns == written
     assert second.stdout.count("\n") == 4 and first.stdout.endswith(second.stdout)
-    arguments[4] = f"--hparams={SMALL.replace('8', '24')}"  # The models that are there have other weights.
+    other = SMALL.replace('"recurrent_units":8', '"recurrent_units":24')
+    arguments[4] = f"--hparams={other}"  # The models that are there have other weights.
     third = run("latency_table.py", *arguments)
     assert third.returncode == 1 and "recurrent_units" in third.stderr
 
