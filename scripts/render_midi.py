@@ -5,7 +5,8 @@
 
 Each stem of a piece gets a SoundFont, a program, a loudness and a room of its own at random, as Slakh itself was made (Manilow
 et al. 2019); --articulate, --alter, --double, --synthesize and --effects make stems differ more than SoundFonts
-do. The choices depend on --seed, the file's name and the number of the variant only. A finished track is not rendered again.
+do. The choices depend on --seed, the file's name and the number of the variant only. A finished track is not rendered
+again; other settings need another folder.
 With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout:
 
     python scripts/render_midi.py --single_notes=mallet,organ --output_dir=single
