@@ -151,7 +151,9 @@ def check_labelled(paths: Iterable[str]) -> None:
     """
     for path in paths:
         features = first_features(path)
-        if features and "sequence" not in features:
+        if not features:
+            continue
+        if "sequence" not in features:
             raise DataError(
                 f"{path}: holds no recordings (id, sequence, audio, velocity_range); single notes are for "
                 "--dataset_type=nsynth and --nsynth_examples_path."
