@@ -6,7 +6,6 @@ python polyamp_runner.py --mode=train   --model_type=MELODIC --examples_path=tra
 python polyamp_runner.py --mode=eval    --model_type=MELODIC --examples_path=test.tfrecord-*  --model_dir=models
 """
 
-import dataclasses
 import functools
 import os
 import sys
@@ -175,14 +174,10 @@ def _train(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
 
 
 def _run_time_overrides(values: flags.FlagValues, overrides: dict[str, Any]) -> dict[str, Any]:
-    """What the command line changes of a checkpoint's own settings, with names, types and ranges checked.
-
-    Those of other model types are warned of, and left out.
-    """
-    own = {field.name for field in dataclasses.fields(hparams.resolve(values.model_type, values.config, overrides))}
+    """What the command line changes of a checkpoint's own settings, with names, types and ranges checked."""
+    hparams.checked(values.model_type, values.config, overrides)
     preset = hparams.read_json(hparams.preset_path(values.config)) if values.config else {}
-    given = {hparams.ALIASES.get(name, name): value for name, value in [*preset.items(), *overrides.items()]}
-    return {name: value for name, value in given.items() if name in own}
+    return {hparams.ALIASES.get(name, name): value for name, value in [*preset.items(), *overrides.items()]}
 
 
 def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:

@@ -4,7 +4,9 @@ import dataclasses
 
 from polyamp import constants
 from polyamp.errors import HParamsError
-from polyamp.model_hparams import MelodicHParams, field, structural
+from polyamp.model_hparams import ROLL_SETTINGS, MelodicHParams, field, structural
+
+_CONV_LSTM = ("architecture", "conv_lstm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +17,8 @@ class AutoregressiveHParams(MelodicHParams):
     shift; `configs/autoregressive_compact.json` is the one that ships.
     """
 
+    UNUSED = ROLL_SETTINGS | {"cqt_bins_per_octave"}
+
     spec_type: str = structural("mel", choices=("mel", "log_frequency"))
     spec_fmin: float = structural(30.0, 1.0, 8000.0)  # Hz
     architecture: str = structural("conv_lstm", choices=("conv_lstm", "pitch_shared"))
@@ -22,10 +26,10 @@ class AutoregressiveHParams(MelodicHParams):
     train_frames: int = field(641, 8, 1_000_000)  # 327,680 samples.
 
     # Samples; two window lengths of the spectrum of `pitch_shared`, for low and high pitches. They end together.
-    spec_windows: tuple[int, ...] = structural((2048, 1024), 64, 65_536)
+    spec_windows: tuple[int, ...] = structural((2048, 1024), 64, 65_536, only=("architecture", "pitch_shared"))
     label_shift: int = structural(0, -64, 64)  # Frames by which the label is later than what the kernels centre on.
-    acoustic_kernels: tuple[int, ...] = structural((3, 3, 3), 1, 63)  # Frames; one convolution of `conv_lstm` each.
-    model_complexity: int = structural(48, 1, 1024)  # Filters of the first two; the third has twice so many.
+    acoustic_kernels: tuple[int, ...] = structural((3, 3, 3), 1, 63, only=_CONV_LSTM)  # Frames; one convolution each.
+    model_complexity: int = structural(48, 1, 1024, only=_CONV_LSTM)  # Filters of the first two; the third has twice so many.
     recurrent_units: int = structural(768, 1, 8192)
     recurrent_layers: int = structural(2, 1, 8)
     state_embedding: int = structural(2, 1, 1024)  # Dimensions that stand for a pitch's state in the frame before.

@@ -360,6 +360,7 @@ def restore_parts(paths: Sequence[Path], model: "keras.Model") -> list[dict[str,
 def require_same_structure(stored: MelodicHParams, given: MelodicHParams, path: Path) -> None:
     """Raises `HParamsError`, naming the settings, if weights trained with `stored` can't be used with `given`."""
     before, after = hparams_lib.structure(stored), hparams_lib.structure(given)
-    changed = [f"{name} ({before[name]} there, {after[name]} here)" for name in before if before[name] != after[name]]
+    common = [name for name in before if name in after]  # Settings of another architecture are not.
+    changed = [f"{name} ({before[name]} there, {after[name]} here)" for name in common if before[name] != after[name]]
     if changed:
         raise HParamsError(f"{path}: was trained with other settings that its weights depend on: {'; '.join(changed[:4])}.")

@@ -6,11 +6,12 @@ properties. This module imports no TensorFlow, so that flag errors answer at onc
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ ALIASES = {
 
 def structure(hparams: MelodicHParams) -> dict[str, Any]:
     """The settings that trained weights depend on (spectrogram and architecture); all others may change between runs."""
-    found = {field.name: getattr(hparams, field.name) for field in dataclasses.fields(hparams) if field.metadata["structural"]}
-    if isinstance(hparams, TimbreHParams):
+    unused = hparams.unused()
+    names = [field.name for field in dataclasses.fields(hparams) if field.metadata["structural"] and field.name not in unused]
+    found = {name: getattr(hparams, name) for name in names}
+    if isinstance(hparams, TimbreHParams) and "timbre_spec_fmin" in found:
         found["timbre_spec_fmin"] = hparams.timbre_lowest_hz
     return found
 
@@ -61,7 +64,8 @@ def joined(melodic: MelodicHParams, timbre: MelodicHParams) -> "FullHParams":
     """The settings of a Full model made of a Melodic and a Timbre one: what both have is the Melodic one's."""
     own = {field.name for field in dataclasses.fields(MelodicHParams)}
     of_timbre = {f.name: getattr(timbre, f.name) for f in dataclasses.fields(timbre) if f.name not in own}
-    of_timbre["timbre_spec_fmin"] = structure(timbre)["timbre_spec_fmin"]
+    assert isinstance(timbre, TimbreHParams)
+    of_timbre["timbre_spec_fmin"] = timbre.timbre_lowest_hz
     return FullHParams(**{name: getattr(melodic, name) for name in own}, **of_timbre)
 
 
@@ -78,12 +82,19 @@ def merge(base: MelodicHParams, overrides: Mapping[str, Any], source: str = "--h
     Args:
         base: Settings to start from; not changed.
         overrides: Names (aliases allowed) and JSON values; lists become tuples, whole floats become ints where an int is due.
-            Names that only another model has are checked, and ignored with a warning.
+            Those that have no effect on this model are checked, and a warning says so.
         source: Where the overrides come from, for error messages.
 
     Raises:
         HParamsError: Names the field, its type and range, and for an unknown name the nearest known ones.
     """
+    merged = _merged(base, overrides, source)
+    _warn_of_unused(merged, overrides, source)
+    return merged
+
+
+def _merged(base: MelodicHParams, overrides: Mapping[str, Any], source: str) -> MelodicHParams:
+    """As `merge`, without a word about what has no effect."""
     fields = {field.name: field for field in dataclasses.fields(base)}
     types = typing.get_type_hints(type(base))
     values = {}
@@ -91,9 +102,7 @@ def merge(base: MelodicHParams, overrides: Mapping[str, Any], source: str = "--h
         name = ALIASES.get(given, given)
         other = _of_other_model(name) if name not in fields else None
         if other:
-            field, kind = other
-            _checked(field, kind, value, source)
-            logging.warning("%s: %s is checked but has no effect on %s.", source, name, type(base).__name__)
+            _checked(*other, value, source)
             continue
         if name not in fields:
             near = difflib.get_close_matches(name, [*fields, *ALIASES], n=3)
@@ -103,6 +112,22 @@ def merge(base: MelodicHParams, overrides: Mapping[str, Any], source: str = "--h
             raise HParamsError(f"{source}: {name!r} is given twice (once as an alias); give it once.")
         values[name] = _checked(fields[name], types[name], value, source)
     return dataclasses.replace(base, **values)
+
+
+def _warn_of_unused(merged: MelodicHParams, overrides: Iterable[str], source: str) -> None:
+    """Says which of the settings given, by name, have no effect as those are that they were merged into."""
+    own, unused = {field.name for field in dataclasses.fields(merged)}, merged.unused()
+    for name in sorted(ALIASES.get(given, given) for given in overrides):
+        if name not in own:
+            _warn_once(f"{source}: {name} has no effect on {type(merged).__name__}.")
+        elif name in unused:
+            _warn_once(f"{source}: {name} has no effect {unused[name]}.")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Not again where a model is looked for again, in Keras after the light runtime."""
+    logging.warning("%s", message)
 
 
 def _of_other_model(name: str) -> tuple[dataclasses.Field, Any] | None:
@@ -182,11 +207,22 @@ def preset_path(config: str) -> Path:
 
 def resolve(model_type: str, config: str | None = None, overrides: Mapping[str, Any] | None = None) -> MelodicHParams:
     """Defaults of `model_type`, then the preset, then the overrides."""
+    resolved = checked(model_type, config, overrides)
+    if config:  # What has no effect with its own settings either.
+        of_preset = checked(model_type, config)
+        names = [name for name in read_json(preset_path(config)) if name not in resolved.unused() or name in of_preset.unused()]
+        _warn_of_unused(resolved, names, f"--config={config}")
+    _warn_of_unused(resolved, overrides or {}, "--hparams")
+    return resolved
+
+
+def checked(model_type: str, config: str | None = None, overrides: Mapping[str, Any] | None = None) -> MelodicHParams:
+    """As `resolve`, without a word about what has no effect."""
     resolved = model_hparams(model_type)()
     if config:
         path = preset_path(config)
-        resolved = merge(resolved, read_json(path), source=str(path))
-    return merge(resolved, overrides or {})
+        resolved = _merged(resolved, read_json(path), source=str(path))
+    return _merged(resolved, overrides or {}, source="--hparams")
 
 
 def to_json(hparams: MelodicHParams) -> str:
@@ -196,4 +232,4 @@ def to_json(hparams: MelodicHParams) -> str:
 
 def from_json(model_type: str, path: str | Path) -> MelodicHParams:
     """Reads settings that `to_json` wrote; unknown names are errors, absent ones take their defaults."""
-    return merge(model_hparams(model_type)(), read_json(path), source=str(path))
+    return _merged(model_hparams(model_type)(), read_json(path), source=str(path))

@@ -154,6 +154,40 @@ class Timing:
         )
 
 
+class _Teller:
+    """Reports events one by one; for each pitch begins and ends alternate, also where an interruption has lost some.
+
+    Args:
+        report: Called with each event.
+    """
+
+    def __init__(self, report: Callable[[NoteEvent], None]):
+        self._report = report
+        self._pending: collections.deque[NoteEvent] = collections.deque()  # Still to be told, also if telling is interrupted.
+        self.sounding: set[int] = set()  # Pitches whose begin is told, or pending.
+        self.told = 0
+
+    def tell(self, events: list[NoteEvent]) -> None:
+        """Reports these events, after those that an interruption left."""
+        for event in events:
+            if event.is_on and event.pitch in self.sounding:
+                self._pending.append(NoteEvent(event.time, event.pitch, 0))
+            if event.is_on:
+                self.sounding.add(event.pitch)
+            if event.pitch in self.sounding:
+                self._pending.append(event)
+            if not event.is_on:
+                self.sounding.discard(event.pitch)
+        while self._pending:
+            self._report(self._pending[0])
+            self.told += 1
+            self._pending.popleft()
+
+    def end_all(self, time_s: float) -> None:
+        """Reports the ends of all notes that sound, at that time."""
+        self.tell([NoteEvent(time_s, pitch, 0) for pitch in sorted(self.sounding)])
+
+
 def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report: Callable[[NoteEvent], None]) -> Timing:
     """Transcribes until the blocks end or the user interrupts, reporting every event as soon as it is known.
 
@@ -174,25 +208,7 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
     timing = Timing(hop_ms=1000.0 * hop / constants.SAMPLE_RATE)
     behind = warned = took_of_frame = 0.0
     heard = 0  # Samples.
-    pending: collections.deque[NoteEvent] = collections.deque()  # Still to be told, also where telling is interrupted.
-    sounding: set[int] = set()  # Pitches whose begin is told, or pending.
-
-    def tell(events: list[NoteEvent]) -> None:
-        """Reports events; for each pitch begins and ends alternate, also where an interruption has lost some."""
-        for event in events:
-            if event.is_on and event.pitch in sounding:
-                pending.append(NoteEvent(event.time, event.pitch, 0))
-            if event.is_on:
-                sounding.add(event.pitch)
-            if event.pitch in sounding:
-                pending.append(event)
-            if not event.is_on:
-                sounding.discard(event.pitch)
-        while pending:
-            report(pending[0])
-            timing.events += 1
-            pending.popleft()
-
+    teller = _Teller(report)
     try:
         for block in blocks:
             rest = block
@@ -211,10 +227,11 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
                 if behind > _LATE_SECONDS and time.monotonic() - warned > _WARN_EVERY:
                     logging.warning("Computing is %.1f s behind the sound: this machine is too slow for the model.", behind)
                     warned = time.monotonic()
-                tell(events)
+                teller.tell(events)
     except KeyboardInterrupt:  # The way to end a stream that has no end.
         logging.debug("Interrupted.")
     finally:
-        tell(transcriber.finish())
-        tell([NoteEvent(timing.seconds, pitch, 0) for pitch in sorted(sounding)])
+        teller.tell(transcriber.finish())
+        teller.end_all(timing.seconds)
+        timing.events = teller.told
     return timing

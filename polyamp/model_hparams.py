@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from polyamp import constants
 from polyamp.errors import HParamsError
@@ -19,16 +19,33 @@ def field(
     high: float | None = None,
     choices: Sequence[str] = (),
     structural: bool = False,
+    only: tuple[Any, ...] = (),
 ) -> Any:
     """A dataclass field with the values that it may take: `[low, high]` or one of `choices` (of each item, for a tuple).
 
-    Trained weights depend on a `structural` one.
+    Trained weights depend on a `structural` one. `only` names another setting, and those of its values with which this one has
+    an effect.
     """
-    metadata = {"low": low, "high": high, "choices": tuple(choices), "structural": structural}
+    metadata = {"low": low, "high": high, "choices": tuple(choices), "structural": structural, "only": only}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 structural = functools.partial(field, structural=True)
+_STACKS = ("architecture", "onsets_frames")
+_of_stacks = functools.partial(structural, only=_STACKS)
+_of_shared = functools.partial(structural, only=("architecture", "pitch_shared"))
+_of_filters, _of_patches, _of_timbre_shared = (
+    functools.partial(structural, only=("timbre_architecture", kind)) for kind in ("filters", "harmonics", "pitch_shared")
+)
+
+# What makes rolls and reads notes out of them, which not every model does.
+ROLL_SETTINGS = frozenset(
+    {"onset_length", "offset_length", "onset_mode", "onset_window", "onset_delay", "min_frame_occupancy_for_label"}
+    | {"decay_frame_weights", "frame_weight_onset", "onsets_true_weighing", "offsets_true_weighing", "frames_true_weighing"}
+    | {"onset_loss_weight", "offset_loss_weight", "frame_loss_weight", "velocity_loss_weight", "teacher_share"}
+    | {"predict_onset_threshold", "predict_frame_threshold", "predict_offset_threshold", "predict_offset_weight"}
+    | {"active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement", "predict_level_db"}
+)
 
 
 def probability(default: float) -> Any:
@@ -42,44 +59,49 @@ class MelodicHParams:
 
     Sources: Hawthorne et al. 2018 (arXiv 1710.11153) for the onsets-and-frames family, Hawthorne et al. 2019
     (arXiv 1810.12247) for the offset head and augmentation.
+
+    Attributes:
+        UNUSED: Settings, of the types that this one extends, which have no effect on this one.
     """
+
+    UNUSED: ClassVar[frozenset[str]] = frozenset()
 
     # --- Spectrogram -----------------------------------------------------------------------------------------------
     spec_type: str = structural("cqt", choices=("cqt", "mel", "log_frequency"))
     hop_length: int = structural(512, 1, 16_384)  # Samples.
-    spec_n_bins: int = structural(229, 1, 2048)
-    cqt_bins_per_octave: int = structural(28, 1, 240)
+    spec_n_bins: int = structural(229, 1, 2048, only=("spec_type", "cqt", "mel"))
+    cqt_bins_per_octave: int = structural(28, 1, 240, only=("spec_type", "cqt"))
     spec_fmin: float = structural(27.5, 1.0, 8000.0)  # Hz; the lowest CQT bin or mel edge.
-    mel_fmax: float = structural(8000.0, 1.0, 8000.0)  # Hz
-    mel_window: int = structural(2048, 64, 65_536)  # Samples.
+    mel_fmax: float = structural(8000.0, 1.0, 8000.0, only=("spec_type", "mel"))  # Hz
+    mel_window: int = structural(2048, 64, 65_536, only=("spec_type", "mel"))  # Samples.
 
     # --- Architecture ----------------------------------------------------------------------------------------------
     architecture: str = structural("onsets_frames", choices=("onsets_frames", "pitch_shared"))
     # Convolutional stacks of `onsets_frames`; one entry per layer.
-    temporal_sizes: tuple[int, ...] = structural((3, 3, 3, 3), 1, 63)
-    freq_sizes: tuple[int, ...] = structural((3, 3, 3, 3), 1, 63)
-    num_filters: tuple[int, ...] = structural((48, 48, 96, 96), 1, 4096)
-    pool_sizes: tuple[int, ...] = structural((1, 2, 2, 1), 1, 16)  # In frequency only; 1 is no pooling.
-    conv_dropout: float = field(0.25, 0.0, 0.95)
-    fc_size: int = structural(768, 1, 16_384)
-    fc_dropout: float = field(0.5, 0.0, 0.95)
-    onset_lstm_units: int = structural(256, 0, 8192)  # Per direction; 0 is no LSTM.
-    offset_lstm_units: int = structural(256, 0, 8192)
-    frame_lstm_units: int = structural(0, 0, 8192)  # Inside the activation stack, before the combined LSTM.
-    combined_lstm_units: int = structural(256, 0, 8192)
-    share_conv_features: bool = structural(False)  # One convolutional stack for all heads.
-    use_batch_normalization: bool = structural(False)
-    stop_activation_gradient: bool = field(False)
-    stop_onset_gradient: bool = field(True)  # Onset probabilities enter the frame stack detached.
-    stop_offset_gradient: bool = field(True)
+    temporal_sizes: tuple[int, ...] = _of_stacks((3, 3, 3, 3), 1, 63)
+    freq_sizes: tuple[int, ...] = _of_stacks((3, 3, 3, 3), 1, 63)
+    num_filters: tuple[int, ...] = _of_stacks((48, 48, 96, 96), 1, 4096)
+    pool_sizes: tuple[int, ...] = _of_stacks((1, 2, 2, 1), 1, 16)  # In frequency only; 1 is no pooling.
+    conv_dropout: float = field(0.25, 0.0, 0.95, only=("architecture", "onsets_frames", "conv_lstm"))
+    fc_size: int = structural(768, 1, 16_384, only=("architecture", "onsets_frames", "conv_lstm"))
+    fc_dropout: float = field(0.5, 0.0, 0.95, only=("architecture", "onsets_frames", "conv_lstm"))
+    onset_lstm_units: int = _of_stacks(256, 0, 8192)  # Per direction; 0 is no LSTM.
+    offset_lstm_units: int = _of_stacks(256, 0, 8192)
+    frame_lstm_units: int = _of_stacks(0, 0, 8192)  # Inside the activation stack, before the combined LSTM.
+    combined_lstm_units: int = _of_stacks(256, 0, 8192)
+    share_conv_features: bool = _of_stacks(False)  # One convolutional stack for all heads.
+    use_batch_normalization: bool = _of_stacks(False)
+    stop_activation_gradient: bool = field(False, only=_STACKS)
+    stop_onset_gradient: bool = field(True, only=_STACKS)  # Onset probabilities enter the frame stack detached.
+    stop_offset_gradient: bool = field(True, only=_STACKS)
     # The network of `pitch_shared`: weights shared over the 88 pitches.
-    harmonics: tuple[float, ...] = structural((0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0), 0.125, 64.0)
-    channels: int = structural(48, 1, 1024)
-    temporal_dilations: tuple[int, ...] = structural((1, 2, 4, 8, 16, 32, 1), 1, 256)  # One residual block each.
-    conv_rank: int = structural(0, 0, 1024)  # Channels between time and pitch in the blocks' convolutions; 0: both at once.
-    mixing_after: tuple[int, ...] = structural((2, 4, 6), 0, 64)  # Pitch mixing follows these blocks, counted from 1; 0: none.
-    mixing_channels: int = structural(16, 1, 1024)
-    mixing_intervals: tuple[int, ...] = structural((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)  # Semitones, both ways.
+    harmonics: tuple[float, ...] = _of_shared((0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 16.0), 0.125, 64.0)
+    channels: int = _of_shared(48, 1, 1024)
+    temporal_dilations: tuple[int, ...] = _of_shared((1, 2, 4, 8, 16, 32, 1), 1, 256)  # One residual block each.
+    conv_rank: int = _of_shared(0, 0, 1024)  # Channels between time and pitch in the blocks' convolutions; 0: both at once.
+    mixing_after: tuple[int, ...] = _of_shared((2, 4, 6), 0, 64)  # Pitch mixing follows these blocks, counted from 1; 0: none.
+    mixing_channels: int = _of_shared(16, 1, 1024)
+    mixing_intervals: tuple[int, ...] = _of_shared((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)  # Semitones, both ways.
 
     # --- Labels ----------------------------------------------------------------------------------------------------
     onset_length: float = field(32.0, 0.0, 1000.0)  # Milliseconds marked after an onset.
@@ -89,7 +111,7 @@ class MelodicHParams:
     onset_delay: float = field(0.0, 0.0, 1000.0)  # Milliseconds.
     min_frame_occupancy_for_label: float = field(0.0, 0.0, 1.0)
     decay_frame_weights: bool = field(False)  # Hawthorne et al. 2018, section 3: full weight at the onset, then decaying.
-    frame_weight_onset: float = field(5.0, 0.0, 1000.0)  # The c of that section.
+    frame_weight_onset: float = field(5.0, 0.0, 1000.0, only=("decay_frame_weights", True))  # The c of that section.
 
     # --- Loss ------------------------------------------------------------------------------------------------------
     onsets_true_weighing: float = field(1.0, 0.0, 1000.0)  # Weight of the frames where the label is true (recall).
@@ -106,10 +128,10 @@ class MelodicHParams:
     optimizer: str = field("adam", choices=("adam", "adamw"))
     learning_rate: float = field(6e-4, 0.0, 10.0)
     lr_schedule: str = field("exponential", choices=("exponential", "one_cycle", "constant"))
-    decay_rate: float = field(0.98, 0.0, 1.0)
-    decay_steps: int = field(10_000, 1, 1_000_000_000)
-    warmup_fraction: float = field(0.1, 0.0, 1.0)  # Of the steps, for `one_cycle`.
-    weight_decay: float = field(0.0, 0.0, 10.0)  # `adamw` only.
+    decay_rate: float = field(0.98, 0.0, 1.0, only=("lr_schedule", "exponential"))
+    decay_steps: int = field(10_000, 1, 1_000_000_000, only=("lr_schedule", "exponential"))
+    warmup_fraction: float = field(0.1, 0.0, 1.0, only=("lr_schedule", "one_cycle"))  # Of the steps, for `one_cycle`.
+    weight_decay: float = field(0.0, 0.0, 10.0, only=("optimizer", "adamw"))  # `adamw` only.
     clip_norm: float = field(3.0, 0.0, 1e6)  # L2 norm; 0 is no clipping.
     clip_each_parameter: bool = field(True)  # Each parameter's gradient by itself, else all together.
     train_layers: str = field("")  # Beginnings of layers' names, comma-separated; only these learn. Empty: all.
@@ -148,22 +170,32 @@ class MelodicHParams:
 
     def __post_init__(self):
         """Checks what no field can check by itself."""
+        unused = self.unused()
         layers = {name: len(getattr(self, name)) for name in ("num_filters", "temporal_sizes", "freq_sizes", "pool_sizes")}
-        if len(set(layers.values())) > 1:
+        if "num_filters" not in unused and len(set(layers.values())) > 1:
             lengths = ", ".join(f"{name} has {length}" for name, length in layers.items())
             raise HParamsError(f"The settings of the convolutional layers need one entry per layer each: {lengths}.")
-        if self.spec_type == "mel" and self.spec_fmin >= self.mel_fmax:
+        if "mel_fmax" not in unused and self.spec_fmin >= self.mel_fmax:
             raise HParamsError(f"spec_fmin ({self.spec_fmin}) must be below mel_fmax ({self.mel_fmax}).")
         if (self.architecture == "pitch_shared") != (self.spec_type == "log_frequency"):
             raise HParamsError(
                 f"architecture {self.architecture!r} cannot read spec_type {self.spec_type!r}: pitch_shared needs "
                 "log_frequency, and nothing else does."
             )
-        if math.prod(self.pool_sizes) > self.spec_n_bins:
+        if "pool_sizes" not in unused and math.prod(self.pool_sizes) > self.spec_n_bins:
             raise HParamsError(f"pool_sizes {list(self.pool_sizes)} leave nothing of spec_n_bins ({self.spec_n_bins}).")
         blocks = len(self.temporal_dilations)
-        if self.architecture == "pitch_shared" and max(self.mixing_after) > blocks:
+        if "mixing_after" not in unused and max(self.mixing_after) > blocks:
             raise HParamsError(f"mixing_after names block {max(self.mixing_after)}; temporal_dilations has {blocks} blocks.")
+
+    def unused(self) -> dict[str, str]:
+        """The settings that have no effect with the others as they are, and why: "on MelodicHParams with ..."."""
+        why = dict.fromkeys(self.UNUSED, "")
+        for given in dataclasses.fields(self):
+            other, *values = given.metadata["only"] or (None,)
+            if other and getattr(self, other) not in values:
+                why.setdefault(given.name, f" with {other} {getattr(self, other)!r}")
+        return {name: f"on {type(self).__name__}{reason}" for name, reason in why.items()}
 
     @property
     def frames_per_second(self) -> float:
@@ -178,31 +210,37 @@ class TimbreHParams(MelodicHParams):
     The defaults are the published network and loss; `configs/timbre_compact.json` is the one that ships.
     """
 
+    UNUSED = (
+        ROLL_SETTINGS
+        | {"onset_bias_ms", "velocity_smoothing", "spec_n_bins", "cqt_bins_per_octave", "mel_fmax", "mel_window"}
+        | {f.name for f in dataclasses.fields(MelodicHParams) if f.metadata["only"][:1] == ("architecture",)}
+    )
+
     timbre_architecture: str = structural("filters", choices=("filters", "harmonics", "pitch_shared"))
     timbre_hop_length: int = structural(256, 1, 16_384)  # Samples.
     # The published network, `filters`, on a constant-Q spectrogram.
-    timbre_spec_n_bins: int = structural(229, 24, 2048)
-    timbre_spec_fmin: float = structural(0.0, 0.0, 8000.0)  # Hz, the lowest bin; 0: `spec_fmin`.
-    timbre_bins_per_octave: int = structural(28, 12, 240)
-    timbre_num_filters: tuple[int, ...] = structural((128, 128), 1, 4096)
-    timbre_pool_size: tuple[int, ...] = structural((3, 2), 1, 16)  # Time, frequency; after each block.
-    timbre_freq_sizes: tuple[int, ...] = structural((3, 7), 1, 63)  # Of the parallel filters.
-    timbre_temporal_sizes: tuple[int, ...] = structural((1, 3, 5), 1, 63)
-    timbre_temporal_filters: tuple[int, ...] = structural((96, 64, 32), 1, 4096)
-    timbre_dense_units: int = structural(256, 1, 4096)
-    timbre_gradient_exp: float = structural(8.0, 0.1, 1000.0)  # Octaves above the note in which weights fall by e.
-    timbre_below_weight: float = structural(2e-3, 0.0, 1.0)  # Of the frequencies below the note.
+    timbre_spec_n_bins: int = _of_filters(229, 24, 2048)
+    timbre_spec_fmin: float = _of_filters(0.0, 0.0, 8000.0)  # Hz, the lowest bin; 0: `spec_fmin`.
+    timbre_bins_per_octave: int = _of_filters(28, 12, 240)
+    timbre_num_filters: tuple[int, ...] = _of_filters((128, 128), 1, 4096)
+    timbre_pool_size: tuple[int, ...] = _of_filters((3, 2), 1, 16)  # Time, frequency; after each block.
+    timbre_freq_sizes: tuple[int, ...] = _of_filters((3, 7), 1, 63)  # Of the parallel filters.
+    timbre_temporal_sizes: tuple[int, ...] = _of_filters((1, 3, 5), 1, 63)
+    timbre_temporal_filters: tuple[int, ...] = _of_filters((96, 64, 32), 1, 4096)
+    timbre_dense_units: int = _of_filters(256, 1, 4096)
+    timbre_gradient_exp: float = _of_filters(8.0, 0.1, 1000.0)  # Octaves above the note in which weights fall by e.
+    timbre_below_weight: float = _of_filters(2e-3, 0.0, 1.0)  # Of the frequencies below the note.
     # `harmonics`: a small image of each note's own partials.
-    timbre_patch_frames: int = structural(24, 4, 512)
-    timbre_patch_harmonics: int = structural(13, 2, 40)
-    timbre_patch_units: tuple[int, ...] = structural((320, 160), 1, 4096)  # Of its dense layers.
+    timbre_patch_frames: int = _of_patches(24, 4, 512)
+    timbre_patch_harmonics: int = _of_patches(13, 2, 40)
+    timbre_patch_units: tuple[int, ...] = _of_patches((320, 160), 1, 4096)  # Of its dense layers.
     # `pitch_shared`: convolutions over time and pitch, as the compact Melodic network has.
-    timbre_harmonics: tuple[float, ...] = structural((0.5, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16), 0.1, 64.0)
-    timbre_channels: int = structural(32, 1, 1024)
-    timbre_dilations: tuple[int, ...] = structural((1, 2, 4, 8), 1, 256)  # In time; one block each.
-    timbre_mixing_channels: int = structural(16, 1, 1024)
-    timbre_mixing_intervals: tuple[int, ...] = structural((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)
-    timbre_note_units: tuple[int, ...] = structural((128,), 1, 4096)  # Of the dense layers on each note.
+    timbre_harmonics: tuple[float, ...] = _of_timbre_shared((0.5, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16), 0.1, 64.0)
+    timbre_channels: int = _of_timbre_shared(32, 1, 1024)
+    timbre_dilations: tuple[int, ...] = _of_timbre_shared((1, 2, 4, 8), 1, 256)  # In time; one block each.
+    timbre_mixing_channels: int = _of_timbre_shared(16, 1, 1024)
+    timbre_mixing_intervals: tuple[int, ...] = _of_timbre_shared((3, 4, 5, 7, 12, 19, 24, 28, 31, 34, 36), 1, 87)
+    timbre_note_units: tuple[int, ...] = _of_timbre_shared((128,), 1, 4096)  # Of the dense layers on each note.
 
     # --- Training --------------------------------------------------------------------------------------------------
     timbre_max_notes: int = field(96, 1, 4096)  # Of a crop; of more, so many at random.
@@ -214,7 +252,8 @@ class TimbreHParams(MelodicHParams):
     family_loss: str = field("log", choices=("log", "crossentropy"))
     family_recall_weight: float = field(1.0, 0.0, 1000.0)  # Weight of what is true, for the loss "log".
     family_absent_weight: float = field(1e-2, 0.0, 1.0)  # Of families that no note of the batch has, for the loss "log".
-    family_balance: float = field(0.0, 0.0, 1.0)  # Weight of a note: how many of the batch are of its family, to minus this.
+    # Weight of a note, for the other loss: how many of the batch are of its family, to minus this.
+    family_balance: float = field(0.0, 0.0, 1.0, only=("family_loss", "crossentropy"))
 
     # --- Choosing families (may be changed at run time) --------------------------------------------------------------
     timbre_level_db: float = field(0.0, -80.0, 0.0)  # Level at which families are told, as `predict_level_db`; 0: as it is.
@@ -250,9 +289,11 @@ class TimbreHParams(MelodicHParams):
 class FullHParams(TimbreHParams):
     """Settings of the Full model: those of its two parts, and how they go together."""
 
+    UNUSED = frozenset()
+
     melodic_trainable: bool = field(True)
     full_max_notes: int = field(192, 1, 4096)  # Decoded notes of a training crop; of more, the most probable.
     instruments_loss_weight: float = field(1.0, 0.0, 1000.0)  # Of the rolls by family.
     family_loss_weight: float = field(1.0, 0.0, 1000.0)  # Of the families of the true notes.
-    multiple_instruments_threshold: float = probability(0.5)  # With the next: a note goes to all families as likely as that.
-    use_all_instruments: bool = field(False)  # As said; otherwise a note goes to its likeliest family alone.
+    use_all_instruments: bool = field(False)  # A note goes to all families as likely as the next says, else to one alone.
+    multiple_instruments_threshold: float = field(0.5, 0.0, 1.0, only=("use_all_instruments", True))

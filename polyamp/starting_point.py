@@ -1,5 +1,6 @@
 """Where a training starts: its folder, and the weights that it goes on from or takes over."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
@@ -126,4 +127,4 @@ def _to_take_over(directory: Path, hparams: MelodicHParams, load_id: str, load_f
 
 def _is_of(path: Path, name: str) -> bool:
     """Whether the weights in a checkpoint depend on that setting: those of a Timbre model not on the Melodic ones."""
-    return checkpoint.type_of(path) != "TIMBRE" or name not in hparams_lib.structure(MelodicHParams())
+    return checkpoint.type_of(path) != "TIMBRE" or name not in {field.name for field in dataclasses.fields(MelodicHParams)}

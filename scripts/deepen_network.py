@@ -56,7 +56,7 @@ def _require_only_more(before: dict[str, Any], after: dict[str, Any]) -> None:
     from polyamp.errors import HParamsError
 
     for name, value in before.items():
-        longer = after[name][: len(value)] if isinstance(value, tuple) else after[name]
+        longer = after[name][: len(value)] if isinstance(value, tuple) else after.get(name)
         if longer != value:
             raise HParamsError(f"--hparams: {name} can only be added to, {value} being what the weights were trained with.")
 

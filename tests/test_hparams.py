@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyamp import hparams
+from polyamp import checkpoint, hparams
 from polyamp.errors import HParamsError
 from polyamp.hparams import FullHParams, MelodicHParams, TimbreHParams
 from polyamp.overrides import parse_overrides
@@ -285,3 +285,71 @@ def test_a_setting_that_another_type_has_anew_is_as_structural_as_it_was(kind):
     found = {field.name: field.metadata["structural"] for field in dataclasses.fields(kind) if field.name in base}
     assert found == base
     assert base["temporal_dilations"] and base["spec_type"] and not base["conv_dropout"] and not base["predict_level_db"]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "overrides", "said"),
+    [
+        ("AUTOREGRESSIVE", {"predict_onset_threshold": 0.3}, "predict_onset_threshold has no effect on AutoregressiveHParams."),
+        (
+            "AUTOREGRESSIVE",
+            {"onset_prediction_threshold": 0.3},
+            "predict_onset_threshold has no effect on AutoregressiveHParams.",
+        ),
+        (
+            "AUTOREGRESSIVE",
+            {"num_filters": [8, 8, 8, 8]},
+            "num_filters has no effect on AutoregressiveHParams with architecture",
+        ),
+        ("TIMBRE", {"fc_size": 8}, "fc_size has no effect on TimbreHParams."),
+        ("MELODIC", {"onset_boost": 1.0}, "onset_boost has no effect on MelodicHParams."),
+        ("MELODIC", {"weight_decay": 0.1}, "weight_decay has no effect on MelodicHParams with optimizer 'adam'."),
+        ("FULL", {"timbre_channels": 8}, "timbre_channels has no effect on FullHParams with timbre_architecture 'filters'."),
+        ("AUTOREGRESSIVE", {"onset_boost": 1.0, "fc_size": 8, "onset_bias_ms": 3.0, "window": 1024}, None),
+        (
+            "MELODIC",
+            {"weight_decay": 0.1, "optimizer": "adamw", "num_filters": [8, 8, 8, 8], "predict_onset_threshold": 0.3},
+            None,
+        ),
+        ("TIMBRE", {"timbre_num_filters": [8, 8], "timbre_spec_fmin": 30.0, "batch_size": 2}, None),
+        ("FULL", {"use_all_instruments": True, "multiple_instruments_threshold": 0.3, "frame_loss_weight": 2.0}, None),
+    ],
+)
+def test_settings_without_effect_are_warned_of(model_type, overrides, said, caplog):
+    hparams._warn_once.cache_clear()
+    hparams.resolve(model_type, None, overrides)
+    assert [message.startswith(f"--hparams: {said}") for message in caplog.messages] == ([True] if said else [])
+
+
+def test_a_preset_is_warned_of_unless_the_overrides_are_why(tmp_path, caplog):
+    hparams._warn_once.cache_clear()
+    path = tmp_path / "mine.json"
+    path.write_text('{"weight_decay": 0.1, "decay_rate": 0.5, "timbre_channels": 8}')
+    hparams.resolve("MELODIC", str(path), {"lr_schedule": "constant", "decay_rate": 0.9})
+    assert caplog.messages == [
+        f"--config={path}: timbre_channels has no effect on MelodicHParams.",
+        f"--config={path}: weight_decay has no effect on MelodicHParams with optimizer 'adam'.",
+        "--hparams: decay_rate has no effect on MelodicHParams with lr_schedule 'constant'.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "model_type"),
+    [("melodic", "MELODIC"), ("onsets_frames", "MELODIC"), ("melodic_compact", "MELODIC"), ("timbre_compact", "TIMBRE")]
+    + [("full_compact", "FULL"), ("tiny", "MELODIC")]
+    + [(f"autoregressive{kind}", "AUTOREGRESSIVE") for kind in ("", "_compact", "_low_latency", "_tiny")],
+)
+def test_all_of_a_preset_has_an_effect(config, model_type, caplog):
+    hparams._warn_once.cache_clear()
+    hparams.resolve(model_type, config)
+    assert not caplog.messages
+
+
+def test_settings_without_effect_do_not_keep_weights_from_being_used():
+    stored = hparams.resolve("MELODIC", "melodic_compact")
+    checkpoint.require_same_structure(stored, hparams.merge(stored, {"fc_size": 8, "mel_window": 512}), Path("a"))
+    with pytest.raises(HParamsError, match="channels"):
+        checkpoint.require_same_structure(stored, hparams.merge(stored, {"channels": 8}), Path("a"))
+    with pytest.raises(HParamsError, match="architecture"):
+        stacks = hparams.merge(stored, {"architecture": "onsets_frames", "spec_type": "cqt"})
+        checkpoint.require_same_structure(stored, stacks, Path("a"))

@@ -75,24 +75,25 @@ def open_file(name: str, stack: contextlib.ExitStack) -> Source:
                 f"{name}: no audio that libsndfile can read ({reason_of(error)}); if it is in another format, install ffmpeg."
             ) from error
         return _open_ffmpeg(name, stack)
-    announced, there = _announced_bytes(name) or (1, 1)
-    if there + min(_SLACK_BYTES, announced // 100) < announced < _UNKNOWN_BYTES:
-        raise AudioError(f"{name}: cut short, has {there / announced:.0%} of its audio; get a complete copy.")
-    # Of a recorder that was stopped; of a program that wrote to a pipe; of several recordings in one file.
-    is_longer = (
-        announced == 0 < there
-        or sound.format == "FLAC"
-        and sound.frames >= _UNKNOWN_FRAMES
-        or sound.format == "MP3"
-        and mpeg_and_ogg.mp3_samples(name) > sound.frames + _MP3_SLACK
-        or sound.format == "OGG"
-        and mpeg_and_ogg.is_chained(name)
-    )
-    if not is_longer:
+    if not _holds_more(name, sound):
         return sound.samplerate, chunks_of(sound, name)
     if not shutil.which("ffmpeg"):
         raise AudioError(f"{name}: does not say how long it is; install ffmpeg, which reads it all the same.")
     return _open_ffmpeg(name, stack)
+
+
+def _holds_more(name: str, sound: soundfile.SoundFile) -> bool:
+    """Whether libsndfile would leave off before the end; `AudioError` if the header says that the file is longer than it is."""
+    if sound.format == "FLAC":  # Of a program that wrote to a pipe.
+        return sound.frames >= _UNKNOWN_FRAMES
+    if sound.format == "MP3":  # Joined, or of a changing bit rate that its encoder did not note.
+        return mpeg_and_ogg.mp3_samples(name) > sound.frames + _MP3_SLACK
+    if sound.format == "OGG":
+        return mpeg_and_ogg.is_chained(name)
+    announced, there = _announced_bytes(name) or (1, 1)
+    if there + min(_SLACK_BYTES, announced // 100) < announced < _UNKNOWN_BYTES:
+        raise AudioError(f"{name}: cut short, has {there / announced:.0%} of its audio; get a complete copy.")
+    return announced == 0 < there  # Of a recorder that was stopped.
 
 
 def _announced_bytes(name: str) -> tuple[int, int] | None:

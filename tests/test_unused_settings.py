@@ -1,0 +1,112 @@
+"""Settings that are said to have no effect have none: training and notes are the same, to the bit, whatever they are."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polyamp import checkpoint, hparams, predict, recognize, train, transcribe
+from polyamp.audio import reading
+from polyamp.data import records
+from polyamp.data.example import Example
+from polyamp.notes import Notes
+
+RECORDING = Path(__file__).parent / "data" / "handel_air.ogg"
+_SHARED = {"architecture": "pitch_shared", "spec_type": "log_frequency", "channels": 4, "harmonics": [1, 2]}
+_SHARED |= {"temporal_dilations": [1, 2], "mixing_after": [1], "mixing_channels": 2, "mixing_intervals": [12]}
+_STACKS = {"num_filters": [4, 4], "temporal_sizes": [3, 3], "freq_sizes": [3, 3], "pool_sizes": [2, 2], "fc_size": 8}
+_STACKS |= {"onset_lstm_units": 4, "offset_lstm_units": 4, "combined_lstm_units": 4, "spec_n_bins": 40}
+_RECURRENT = {"recurrent_units": 4, "recurrent_layers": 1, "model_complexity": 2, "fc_size": 8}
+_SHORT = {"train_frames": 32, "batch_size": 2, "learning_rate": 0.01, "lr_schedule": "constant"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A TFRecord with a recording of noise bursts."""
+    rng = np.random.default_rng(3)
+    onset = np.arange(0.2, 3.5, 0.4)
+    audio = 0.01 * rng.standard_normal(4 * 16_000)
+    for start in onset:
+        audio[int(16_000 * start) :][:4000] += 0.3 * rng.standard_normal(4000)
+    truth = Notes.of(onset, onset + 0.25, np.arange(50, 50 + len(onset)), np.full(len(onset), 90), np.full(len(onset), 40))
+    folder = tmp_path_factory.mktemp("data")
+    records.write(folder / "train.tfrecord", [Example("a", audio.astype(np.float32), truth, (90, 90))])
+    return folder
+
+
+def other(field, value):
+    """Another value that the field may have; lists keep their length, and odd numbers stay odd."""
+    if isinstance(value, tuple):
+        return tuple(other(field, item) for item in value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return next((choice for choice in field.metadata["choices"] if choice != value), value)
+    high = field.metadata["high"]
+    step = 2 if isinstance(value, int) else 0.25 * min(high or 1.0, 1.0)
+    return value + step if value + step <= high else value - step
+
+
+def others(settings):
+    """Other values of all settings that are said to have no effect."""
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    return {name: other(fields[name], getattr(settings, name)) for name in settings.unused()}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings"),
+    [
+        ("MELODIC", _SHARED),
+        pytest.param("MELODIC", {**_STACKS, "spec_type": "mel", "spec_fmin": 30.0}, marks=pytest.mark.slow),
+        ("TIMBRE", {"timbre_architecture": "pitch_shared", "timbre_channels": 4, "timbre_dilations": [1]}),
+        pytest.param("TIMBRE", {"timbre_architecture": "harmonics", "timbre_patch_units": [8]}, marks=pytest.mark.slow),
+        ("AUTOREGRESSIVE", {**_SHARED, **_RECURRENT}),
+        pytest.param("AUTOREGRESSIVE", {**_RECURRENT, "spec_n_bins": 40}, marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_said_to_have_no_effect_has_none(model_type, settings, data, tmp_path):
+    plain = hparams.resolve(model_type, None, _SHORT | settings)
+    changed = others(plain)
+    given = {"plain": plain, "changed": dataclasses.replace(plain, **changed)}
+    assert len(changed) > 10 and all(value != getattr(plain, name) for name, value in changed.items())
+    assert given["changed"].unused().keys() == plain.unused().keys()
+    assert hparams.structure(given["changed"]) == hparams.structure(plain)
+    weights = {}
+    for name, settings_of in given.items():
+        path = train.train(
+            model_type=model_type,
+            hparams=settings_of,
+            examples_path=str(data / "train.tfrecord"),
+            model_dir=tmp_path,
+            model_id=name,
+            num_steps=2,
+            checkpoint_interval=2,
+            load_id="",
+            seed=5,
+        )
+        weights[name], _ = checkpoint.read(path)
+    assert weights["plain"].keys() == weights["changed"].keys()
+    for name, array in weights["plain"].items():
+        np.testing.assert_array_equal(array, weights["changed"][name], err_msg=name)
+
+
+@pytest.mark.parametrize("model_type", ["MELODIC", "FULL", "AUTOREGRESSIVE"])
+def test_nor_on_the_notes_that_are_found(model_type):
+    plain = predict.load(model_type)
+    changed = predict.load(model_type, None, "*", None, None, others(plain.hparams))
+    blocks = reading.Repeated(RECORDING)
+    assert changed.hparams != plain.hparams
+    first, second = (transcribe.transcribe(loaded.model, blocks, loaded.hparams) for loaded in (plain, changed))
+    assert len(first) > 20
+    for field in dataclasses.fields(first):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
+
+
+def test_nor_on_families():
+    plain, melodic = predict.load("TIMBRE"), predict.load("MELODIC")
+    changed = predict.load("TIMBRE", None, "*", None, None, others(plain.hparams))
+    first, second = (
+        recognize.recognize(loaded.model, melodic, reading.Repeated(RECORDING), loaded.hparams) for loaded in (plain, changed)
+    )
+    assert first == second and len(first["notes"]) > 20
