@@ -6,7 +6,7 @@
 Each stem of a piece gets a SoundFont, a program, a loudness and a room of its own at random, as Slakh itself was made (Manilow
 et al. 2019); --articulate, --alter, --double, --synthesize and --effects make stems differ more than SoundFonts
 do. The choices depend on --seed, the file's name and the number of the variant only. A finished track is not rendered
-again; other settings need another folder.
+again; other settings need another folder. Single notes are added to those that are there.
 With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout:
 
     python scripts/render_midi.py --single_notes=mallet,organ --output_dir=single
@@ -16,7 +16,6 @@ With --single_notes in place of --midi it renders notes of single instruments, i
 import concurrent.futures
 import functools
 import glob
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -109,10 +108,11 @@ def _soundfonts() -> list[Path]:
         found += matching
     if not (found or installed):
         raise PolyampError("no SoundFonts are installed; on Debian: apt-get install fluid-soundfont-gm timgm6mb-soundfont.")
-    return found or installed
+    return list(dict.fromkeys(path.resolve() for path in found)) or installed
 
 
 def _render_pieces(patterns: str, sounds: "Sequence[Sound]", settings: "tracks.Settings") -> None:
+    from polyamp.atomic import make_folder
     from polyamp.errors import PolyampError
     from polyamp.rendering import tracks
 
@@ -122,31 +122,29 @@ def _render_pieces(patterns: str, sounds: "Sequence[Sound]", settings: "tracks.S
         if not matching:
             raise PolyampError(f"--midi: no file is called {part!r} or matches it.")
         paths += matching
-    folder = Path(_OUTPUT_DIR.value) / _SPLIT.value
-    folder.mkdir(parents=True, exist_ok=True)
-    tasks = [
-        (path, variant, folder / f"Track{number:05d}")
-        for number, (path, variant) in enumerate(((p, v) for p in paths for v in range(_VARIANTS.value)), start=1)
-    ]
+    folder = make_folder(Path(_OUTPUT_DIR.value) / _SPLIT.value)
+    tracks.check_folder(folder, sounds, settings)
+    renderings = [(path, variant) for path in dict.fromkeys(paths) for variant in range(_VARIANTS.value)]
+    tasks = [(path, variant, folder / f"Track{number:05d}") for number, (path, variant) in enumerate(renderings, start=1)]
     _do_all(tasks, functools.partial(tracks.render, sounds=sounds, settings=settings), "track")
 
 
 def _render_single_notes(families: Sequence[str], sounds: "Sequence[Sound]", settings: "tracks.Settings") -> None:
-    from polyamp.atomic import write_text
+    from polyamp.atomic import make_folder
     from polyamp.rendering import single_notes
 
     tasks = single_notes.instruments(families, sounds)
     folder = Path(_OUTPUT_DIR.value) / single_notes.FOLDERS[_SPLIT.value]
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
-    entries: dict[str, Any] = {}
+    make_folder(folder / "audio")
+    of_instruments = single_notes.read_entries(folder)
 
     def render(sound: "Sound", name: str) -> None:
-        entries.update(single_notes.render(sound, name, folder, _VARIANTS.value, settings.seed, settings.timeout))
+        of_instruments[name] = single_notes.render(sound, name, folder, _VARIANTS.value, settings.seed, settings.timeout)
 
     try:
         _do_all(tasks, render, "preset")
     finally:  # What could be rendered can be used.
-        write_text(folder / "examples.json", json.dumps(dict(sorted(entries.items())), indent=1))
+        single_notes.write_entries(folder, of_instruments)
 
 
 def _do_all(tasks: Sequence[tuple[Any, ...]], do: Callable[..., object], unit: str) -> None:

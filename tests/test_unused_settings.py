@@ -15,8 +15,6 @@ from polyamp.notes import Notes
 RECORDING = Path(__file__).parent / "data" / "handel_air.ogg"
 _SHARED = {"architecture": "pitch_shared", "spec_type": "log_frequency", "channels": 4, "harmonics": [1, 2]}
 _SHARED |= {"temporal_dilations": [1, 2], "mixing_after": [1], "mixing_channels": 2, "mixing_intervals": [12]}
-_STACKS = {"num_filters": [4, 4], "temporal_sizes": [3, 3], "freq_sizes": [3, 3], "pool_sizes": [2, 2], "fc_size": 8}
-_STACKS |= {"onset_lstm_units": 4, "offset_lstm_units": 4, "combined_lstm_units": 4, "spec_n_bins": 40}
 _RECURRENT = {"recurrent_units": 4, "recurrent_layers": 1, "model_complexity": 2, "fc_size": 8}
 _SHORT = {"train_frames": 32, "batch_size": 2, "learning_rate": 0.01, "lr_schedule": "constant"}
 
@@ -58,7 +56,6 @@ def others(settings):
     ("model_type", "settings"),
     [
         ("MELODIC", _SHARED),
-        pytest.param("MELODIC", {**_STACKS, "spec_type": "mel", "spec_fmin": 30.0}, marks=pytest.mark.slow),
         ("TIMBRE", {"timbre_architecture": "pitch_shared", "timbre_channels": 4, "timbre_dilations": [1]}),
         pytest.param("TIMBRE", {"timbre_architecture": "harmonics", "timbre_patch_units": [8]}, marks=pytest.mark.slow),
         ("AUTOREGRESSIVE", {**_SHARED, **_RECURRENT}),

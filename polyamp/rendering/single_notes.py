@@ -1,5 +1,6 @@
 """Single notes of presets, rendered in NSynth's layout (Engel et al. 2017)."""
 
+import json
 import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from polyamp import constants
+from polyamp import atomic, constants
 from polyamp.errors import PolyampError
 from polyamp.rendering import fluidsynth, stems
 from polyamp.rendering.soundfonts import Sound
 
 FOLDERS = {"train": "nsynth-train", "validation": "nsynth-valid", "test": "nsynth-test"}  # Of the splits.
 
+_EXAMPLES_FILE = "examples.json"
 _NOTE_SECONDS, _HELD_SECONDS = 4.0, 3.0  # NSynth's.
 _VELOCITIES = (25, 50, 75, 100, 127)  # NSynth's.
 _ALL_SOUND_OFF = 120
@@ -42,6 +44,32 @@ def instruments(families: Sequence[str], sounds: Iterable[Sound]) -> list[tuple[
     if not found:
         raise PolyampError("none of the SoundFonts has a preset of these families.")
     return found
+
+
+def read_entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a folder's examples.json says of each note, by instrument; nothing if there is none.
+
+    Raises:
+        PolyampError: It cannot be read.
+    """
+    path = folder / _EXAMPLES_FILE
+    of_instruments: dict[str, dict[str, Any]] = {}
+    try:
+        for name, entry in json.loads(path.read_text(encoding="utf-8")).items():
+            of_instruments.setdefault(entry["instrument_str"], {})[name] = entry
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise PolyampError(
+            f"{path}: not NSynth's, nothing can be added to it ({error}); remove it, or write elsewhere."
+        ) from error
+    return of_instruments
+
+
+def write_entries(folder: Path, of_instruments: dict[str, dict[str, Any]]) -> None:
+    """Writes examples.json with the notes of all these instruments; `PolyampError` if that cannot be done."""
+    entries = {name: entry for of_one in of_instruments.values() for name, entry in of_one.items()}
+    atomic.write_text(folder / _EXAMPLES_FILE, json.dumps(dict(sorted(entries.items())), indent=1))
 
 
 def render(sound: Sound, instrument: str, folder: Path, variants: int, seed: int, timeout: float) -> dict[str, Any]:
@@ -82,7 +110,9 @@ def render(sound: Sound, instrument: str, folder: Path, variants: int, seed: int
         if peak < 1e-4:  # The preset has nothing there.
             continue
         name = f"{instrument}-{pitch:03d}-{velocity:03d}"
-        soundfile.write(folder / "audio" / f"{name}.flac", note * (0.8 / peak), constants.SAMPLE_RATE, subtype="PCM_16")
+        path = folder / "audio" / f"{name}.flac"
+        with atomic.replacing(path) as unfinished:
+            soundfile.write(unfinished, note * (0.8 / peak), constants.SAMPLE_RATE, subtype="PCM_16")
         entries[name] = {
             "note_str": name,
             "instrument_str": instrument,

@@ -66,8 +66,16 @@ class Settings:
     timeout: float = 300.0
 
 
+def check_folder(folder: Path, sounds: Sequence[Sound], settings: Settings) -> None:
+    """Raises `PolyampError` if a folder holds tracks that `render` would not leave beside its own, before it replaces any."""
+    for track in sorted(folder.glob("Track*")):
+        _found(track, _fingerprint(sounds, settings))
+
+
 def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], settings: Settings) -> None:
     """Renders a piece into a folder, which gets its name only when it is complete; nothing if it is there already.
+
+    Another piece or variant, or another file of that name, that was rendered there with the same settings is replaced.
 
     Args:
         path: The MIDI file.
@@ -77,11 +85,13 @@ def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], sett
         settings: How much tracks vary.
 
     Raises:
-        PolyampError: The file is no usable MIDI file, holds nothing to render, or FluidSynth failed; or the folder has the
-            same rendered with other settings or SoundFonts.
+        PolyampError: The file is no usable MIDI file, holds nothing to render, or FluidSynth failed; or the folder has
+            something else than a track that was rendered with these settings and SoundFonts, or cannot be written.
     """
-    made_from = {"source": path.name, "variant": variant, "fingerprint": _fingerprint(sounds, settings)}
-    if _is_finished(folder, made_from):
+    fingerprint = _fingerprint(sounds, settings)
+    made_from = {"source": path.name, "variant": variant, "fingerprint": fingerprint, "midi": _checksum(path)}
+    found = _found(folder, fingerprint)
+    if found and made_from == made_from | found:
         return
     rng = np.random.default_rng([settings.seed, zlib.crc32(path.name.encode()), variant])
     chosen = _excerpt(path, settings, rng)
@@ -92,9 +102,10 @@ def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], sett
         parts: list[np.ndarray] = []
         described: dict[str, dict[str, Any]] = {}
         for stem in chosen:
-            sound, stem = player.prepared(stem)
-            if sound is None or not stem.notes:
+            prepared = player.prepared(stem)
+            if not prepared:
                 continue
+            sound, stem = prepared
             name = f"S{len(described):02d}"
             parts.append(player.part(stem, sound, unfinished / "MIDI" / f"{name}.mid"))
             described[name] = {"program": sound.program, "is_drum": stem.is_drum, "sound": sound}
@@ -108,33 +119,45 @@ def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], sett
         (unfinished / "metadata.yaml").write_text(_metadata(made_from, described), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(unfinished, folder)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise PolyampError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _fingerprint(sounds: Sequence[Sound], settings: Settings) -> str:
-    """Of all that decides what is rendered of a piece."""
+    """Of all that decides what is rendered of a piece, apart from the piece."""
     chosen = {name: value for name, value in dataclasses.asdict(settings).items() if name != "timeout"}
     made_of = [chosen, sorted({sound.soundfont.name for sound in sounds})]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
 
-def _is_finished(folder: Path, made_from: dict[str, Any]) -> bool:
-    """Whether that folder has that track already, and not another one that had its number in an earlier run.
+def _checksum(path: Path) -> str:
+    """Of a MIDI file; `PolyampError` if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise PolyampError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _found(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """What a track was made from that is there already, as far as its version noted it; None if nothing is there.
 
     Raises:
-        PolyampError: It has the same made with other settings.
+        PolyampError: It is no track that was rendered here, or was made with other settings.
     """
+    if not os.path.lexists(folder):
+        return None
     try:
-        found = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
-        is_same = found.get("source") == made_from["source"]
-        is_same &= found.get("variant", made_from["variant"]) == made_from["variant"]  # Earlier versions wrote neither this
-        fingerprint = found.get("fingerprint", made_from["fingerprint"])  # nor that.
-    except (OSError, yaml.YAMLError, AttributeError):
-        return False
-    if is_same and fingerprint != made_from["fingerprint"]:
-        raise PolyampError(f"{folder}: was rendered with other settings or SoundFonts; remove it, or write elsewhere.")
-    return is_same
+        metadata = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
+        found = {name: metadata[name] for name in ("source", "variant", "fingerprint", "midi") if name in metadata}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
+        found = {}
+    if "source" not in found:
+        raise PolyampError(f"{folder}: is there already and no track that was rendered; remove it, or write elsewhere.")
+    if found.get("fingerprint", fingerprint) != fingerprint:
+        raise PolyampError(f"{folder}: was rendered with other settings or SoundFonts; write elsewhere, or remove those tracks.")
+    return found
 
 
 def _excerpt(path: Path, settings: Settings, rng: np.random.Generator) -> list[Stem]:
@@ -164,14 +187,18 @@ class _Player:
     settings: Settings
     rng: np.random.Generator
 
-    def prepared(self, stem: Stem) -> tuple[Sound | None, Stem]:
-        """A sound for the stem, and the stem as that will play it: what it cannot play must not be in the labels."""
+    def prepared(self, stem: Stem) -> tuple[Sound, Stem] | None:
+        """A sound for the stem, and the stem as that will play it: what it cannot play must not be in the labels.
+
+        None if it plays nothing.
+        """
         sound = choose_sound(stem, self.sounds, self.settings, self.rng)
         stem = self._varied(stem)
         if sound and not stem.is_drum and _by_chance(self.settings.synthesize, self.rng):
             sound = synthesizer.sound_of(sound.program)
             stem = dataclasses.replace(stem, controls=[])  # It knows no pedal.
-        return sound, dataclasses.replace(stem, notes=[note for note in stem.notes if sound and note[2] in sound.keys])
+        playable = [note for note in stem.notes if sound and note[2] in sound.keys]
+        return (sound, dataclasses.replace(stem, notes=playable)) if sound and playable else None
 
     def _varied(self, stem: Stem) -> Stem:
         """The stem played otherwise and sounding otherwise, as often as the settings say; drums as they are."""

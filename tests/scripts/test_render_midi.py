@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import errno
 import json
 import shutil
 import struct
@@ -219,7 +220,9 @@ def test_a_finished_track_is_not_rendered_again_unless_it_is_of_another_piece(
     assert [_programs(tmp_path / "out" / "train" / f"Track0000{number}") for number in (1, 2)] == [[0], [33]]
 
 
-def test_more_variants_are_added_and_other_settings_refused(render: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_more_variants_are_added_and_other_settings_refused(
+    render: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     rows = [(0.1 * i, 0.1 * i + 0.1, 40 + i, 90) for i in range(60)]
     for name in ("a", "b"):
         _midi(tmp_path / "midi" / f"{name}.mid", (0, False, rows))
@@ -228,8 +231,82 @@ def test_more_variants_are_added_and_other_settings_refused(render: Callable, tm
         assert _run(render(**settings, variants=variants)) == 0
     tracks = sorted((tmp_path / "out" / "train").iterdir())
     assert len(tracks) == len({(track / "mix.flac").read_bytes() for track in tracks}) == 6
-    assert _run(render(**settings, variants=3, seed=1)) == 1
-    assert caplog.text.count("was rendered with other settings or SoundFonts; remove it") == 6
+    before = _contents(tmp_path / "out")
+    for other in ({"seed": 1}, {"seed": 1, "variants": 1}, {"seed": 1, "midi": tmp_path / "midi" / "b.mid"}):
+        assert _run(render(**settings | {"variants": 4} | other)) == 1
+        assert "Track00001: was rendered with other settings or SoundFonts" in capsys.readouterr().err
+        assert _contents(tmp_path / "out") == before
+
+
+def test_another_file_of_that_name_is_rendered_in_place_of_the_first(render: Callable, tmp_path: Path):
+    for notes in (PIANO, BASS):
+        midi = _midi(tmp_path / "midi" / "a.mid", notes)
+        assert _run(render(midi=midi)) == 0
+        assert _programs(tmp_path / "out" / "train" / "Track00001") == [notes[0]]
+
+
+def test_tracks_of_earlier_versions_count_as_finished(render: Callable, tmp_path: Path):
+    midi = _midi(tmp_path / "midi" / "a.mid", BASS)
+    assert _run(render(midi=midi)) == 0
+    metadata = tmp_path / "out" / "train" / "Track00001" / "metadata.yaml"
+    old = [line for line in metadata.read_text().splitlines() if not line.startswith(("variant", "fingerprint", "midi:"))]
+    metadata.write_text("\n".join(old))
+    assert _run(render(midi=midi)) == 0
+    assert metadata.read_text() == "\n".join(old)
+
+
+@pytest.mark.parametrize("metadata", [None, b"stems: {}", b"source: \xff", b"- 1"])
+def test_what_it_did_not_render_is_left_alone(
+    render: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str], metadata: bytes | None
+):
+    track = tmp_path / "out" / "train" / "Track00001"
+    track.mkdir(parents=True)
+    (track / "mix.flac").write_bytes(b"of Slakh itself")
+    if metadata:
+        (track / "metadata.yaml").write_bytes(metadata)
+    before = _contents(tmp_path / "out")
+    assert _run(render(midi=_midi(tmp_path / "midi" / "a.mid", BASS))) == 1
+    assert "Track00001: is there already and no track that was rendered" in capsys.readouterr().err
+    assert _contents(tmp_path / "out") == before
+
+
+def test_a_file_in_place_of_the_folder_is_one_line(render: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train").touch()
+    assert _run(render(midi=_midi(tmp_path / "midi" / "a.mid", BASS))) == 1
+    assert "train: cannot be made a folder" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_line_for_each_track(
+    render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    midi = [_midi(tmp_path / "midi" / name, BASS) for name in ("a.mid", "b.mid")]
+    script = render(midi=",".join(map(str, midi)))
+
+    def write(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tracks.soundfile, "write", write)
+    assert _run(script) == 1
+    assert [message.partition("train/")[2] for message in caplog.messages] == [
+        f"Track0000{number}: cannot be written (No space left on device)." for number in (1, 2)
+    ]
+    assert not list((tmp_path / "out" / "train").iterdir())
+
+
+def test_a_file_or_soundfont_named_twice_counts_once(render: Callable, tmp_path: Path):
+    midi = _midi(tmp_path / "midi" / "a.mid", BASS)
+    font = tmp_path / "font.sf2"
+    assert _run(render(midi=f"{midi},{tmp_path}/midi/*.mid", soundfonts=f"{font},{font}", substitute=1)) == 0
+    assert [track.name for track in (tmp_path / "out" / "train").iterdir()] == ["Track00001"]
+    once = _contents(tmp_path / "out")
+    assert _run(render(midi=midi, output_dir=tmp_path / "again", substitute=1)) == 0
+    assert _contents(tmp_path / "again") == once
+
+
+def test_the_flags_have_the_defaults_of_the_settings(load: Callable, tmp_path: Path):
+    script, _ = load("render_midi", output_dir=tmp_path)
+    assert tracks.Settings(**{name: flag.default for name, flag in script._SETTINGS.items()}) == tracks.Settings()
 
 
 def test_ctrl_c_ends_it_after_the_tracks_in_progress(
@@ -409,6 +486,37 @@ def test_single_notes_are_in_nsynths_layout(render: Callable, tmp_path: Path):
         assert spectrum.argmax() / 2 == pytest.approx(frequency, rel=0.02)
         assert np.abs(example.audio).max() == pytest.approx(0.8, abs=0.01)
         assert np.flatnonzero(example.audio)[-1] / 16_000 == pytest.approx(3.0, abs=0.01)
+
+
+def test_single_notes_are_added_to_those_that_are_there(
+    render: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    listing = tmp_path / "out" / "nsynth-train" / "examples.json"
+    instruments = []
+    for settings in ({"single_notes": "bass"}, {"single_notes": "flute"}, {"single_notes": "bass", "seed": 1}):
+        assert _run(render(**settings)) == 0
+        entries = json.loads(listing.read_text())
+        assert all((listing.parent / "audio" / f"{name}.flac").is_file() for name in entries)
+        instruments.append(collections.Counter(entry["instrument_str"] for entry in entries.values()))
+    assert [set(counts) for counts in instruments] == [
+        {"bass_synthetic_000", "bass_synthetic_001"},
+        {"bass_synthetic_000", "bass_synthetic_001", "flute_synthetic_000"},
+        {"bass_synthetic_000", "bass_synthetic_001", "flute_synthetic_000"},
+    ]
+    assert max(instruments[2].values()) <= 8  # Rendered anew, an instrument has its new notes alone.
+    before = json.loads(listing.read_text())
+    script = render(single_notes="bass")
+
+    def fail(*_: Any) -> None:
+        raise PolyampError("no")
+
+    monkeypatch.setattr(fluidsynth, "render", fail)
+    assert _run(script) == 1 and json.loads(listing.read_text()) == before
+    for text in ("{", "[1]", '{"a": 1}', '{"a": {}}'):
+        listing.write_text(text)
+        assert _run(render(single_notes="flute")) == 1
+        assert "examples.json: not NSynth's, nothing can be added to it" in capsys.readouterr().err
+        assert listing.read_text() == text
 
 
 def test_single_notes_do_not_ring_into_the_next(render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
