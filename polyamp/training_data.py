@@ -12,7 +12,7 @@ from polyamp import callbacks, checkpoint, constants, windows
 from polyamp import hparams as hparams_lib
 from polyamp.data import cache, note_batches, nsynth_mixes, pipeline, prepared, records, state_batches
 from polyamp.data.example import Example
-from polyamp.errors import PolyampError
+from polyamp.errors import DataError, PolyampError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams, TimbreHParams
 
 _WINDOW_SECONDS = 20.0  # Of a recording, whose spectrogram is computed at a time,
@@ -56,14 +56,29 @@ def validation_examples(examples_path: str | None, dataset_type: str | None) -> 
     """
     if not examples_path:
         return None
-    if dataset_type == "nsynth":
-        files = [part for part in records.parts(examples_path) if not part.startswith(prepared.PREFIX)]
-        paths = records.expand_paths(",".join(files)) if files else []
-        if not paths or not all("sequence" in records.first_features(path) for path in paths):
-            return functools.partial(nsynth_mixes.single_notes, examples_path)
+    if dataset_type == "nsynth" and not _hold_recordings(examples_path):
+        return functools.partial(nsynth_mixes.single_notes, examples_path)
     paths = records.expand_paths(examples_path)
     records.check_labelled(paths)
     return functools.partial(records.read, paths, on_error="raise")
+
+
+def _hold_recordings(examples_path: str) -> bool:
+    """Whether files hold recordings, and not single notes; without an operation of TensorFlow's.
+
+    Raises:
+        DataError: A file is missing, or as far as first records can be read they are neither, or of both kinds.
+    """
+    kinds = {}
+    for part in records.parts(examples_path):
+        for path in [] if part.startswith(prepared.PREFIX) else records.expand_paths(part):
+            if features := records.first_features(path):
+                kinds["sequence" in features] = path
+                if "sequence" not in features and "instrument_family" not in features:
+                    raise DataError(f"{path}: holds neither single notes of NSynth's schema nor recordings.")
+    if len(kinds) > 1:
+        raise DataError(f"{kinds[True]} holds recordings and {kinds[False]} single notes; validate with one of them.")
+    return True in kinds
 
 
 def batches(

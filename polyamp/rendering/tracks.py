@@ -156,7 +156,9 @@ def _found(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     if "source" not in found:
         raise PolyampError(f"{folder}: is there already and no track that was rendered; remove it, or write elsewhere.")
     if found.get("fingerprint", fingerprint) != fingerprint:
-        raise PolyampError(f"{folder}: was rendered with other settings or SoundFonts; write elsewhere, or remove those tracks.")
+        raise PolyampError(
+            f"{folder}: was rendered with other settings or SoundFonts; write elsewhere, or remove those tracks."
+        )
     return found
 
 
