@@ -177,6 +177,8 @@ class MelodicHParams:
             raise HParamsError(f"The settings of the convolutional layers need one entry per layer each: {lengths}.")
         if "mel_fmax" not in unused and self.spec_fmin >= self.mel_fmax:
             raise HParamsError(f"spec_fmin ({self.spec_fmin}) must be below mel_fmax ({self.mel_fmax}).")
+        if "mel_window" not in unused and self.mel_window % 2:
+            raise HParamsError(f"mel_window must be even, so that a frame is in the middle of it; got {self.mel_window}.")
         if (self.architecture == "pitch_shared") != (self.spec_type == "log_frequency"):
             raise HParamsError(
                 f"architecture {self.architecture!r} cannot read spec_type {self.spec_type!r}: pitch_shared needs "

@@ -173,12 +173,26 @@ def start_keras() -> None:
 
     TensorFlow writes some while it is imported whatever `TF_CPP_MIN_LOG_LEVEL` says. Where that is above 0, they go nowhere:
     exceptions are not affected, but should an import end the process, `TF_CPP_MIN_LOG_LEVEL=0` shows why.
+
+    Raises:
+        PolyampError: KERAS_BACKEND names something that is not installed, or no backend.
     """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":
-        importlib.import_module("keras")
-        return
-    with silent_stderr():
-        importlib.import_module("keras")
+    silence = contextlib.nullcontext() if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0" else silent_stderr()
+    try:
+        with silence:
+            importlib.import_module("keras")
+    except (ImportError, ValueError) as error:
+        if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+            raise
+        raise PolyampError(f"KERAS_BACKEND={os.environ['KERAS_BACKEND']}: Keras cannot use it ({error}).") from error
+
+
+def require_tensorflow(what: str) -> None:
+    """Raises `PolyampError` if Keras, which has been started, computes with something else."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise PolyampError(f"{what} needs TensorFlow, not KERAS_BACKEND={keras.backend.backend()}; leave that out.")
 
 
 @contextlib.contextmanager

@@ -186,7 +186,7 @@ def train(
     if load_full is not None and model_type == "AUTOREGRESSIVE":
         raise PolyampError("--load_full is not for AUTOREGRESSIVE, which is no part of a Full model; leave it out.")
     training_data.check_teacher(model_type, model_dir, teacher_id, cache_dir)
-    training_data.check_paths(model_type, examples_path, nsynth_examples_path, dataset_type, teacher_id)
+    training_data.check_paths(model_type, examples_path, nsynth_examples_path, dataset_type, teacher_id, cache_dir)
     validation = training_data.validation_examples(validation_examples_path, dataset_type)
     directory = checkpoint.folder(model_dir, model_type, model_id)
     starting_point.prepare_folder(directory, hparams, distribution.is_chief(strategy))

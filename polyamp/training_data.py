@@ -31,7 +31,12 @@ def check_teacher(model_type: str, model_dir: str | Path, teacher_id: str | None
 
 
 def check_paths(
-    model_type: str, examples_path: str, nsynth_examples_path: str | None, dataset_type: str | None, teacher_id: str | None
+    model_type: str,
+    examples_path: str,
+    nsynth_examples_path: str | None,
+    dataset_type: str | None,
+    teacher_id: str | None,
+    cache_dir: str | None,
 ) -> None:
     """Refuses an unknown model type, data that it does not train on and data that are not there, before anything is written."""
     hparams_lib.model_hparams(model_type)
@@ -39,6 +44,8 @@ def check_paths(
         raise PolyampError("--nsynth_examples_path is for TIMBRE and FULL and --dataset_type for TIMBRE only; leave it out.")
     if nsynth_examples_path and dataset_type == "nsynth":
         raise PolyampError("--dataset_type=nsynth takes notes from --examples_path alone; leave out --nsynth_examples_path.")
+    if cache_dir and (nsynth_examples_path or dataset_type == "nsynth"):
+        raise PolyampError("mixes of single notes are made anew for every step and cannot be cached; leave out --cache_dir.")
     if nsynth_examples_path:
         records.expand_paths(nsynth_examples_path)
     paths = records.expand_paths(examples_path)
@@ -92,16 +99,13 @@ def batches(
     cache_dir: str | None,
 ) -> Any:
     """Batches from the progress' step on: of audio from TFRecords, or of cached spectrograms."""
-    is_nsynth = dataset_type == "nsynth"
     if cache_dir is None:
         if isinstance(hparams, AutoregressiveHParams):
             return state_batches.training_dataset(examples_path, hparams, progress.seed, progress.step, num_steps)
         seed = progress.seed + progress.step  # A resumed run draws new crops instead of reading its way to where it was.
         if isinstance(hparams, TimbreHParams):
-            return note_batches.training_dataset(examples_path, hparams, seed, nsynth_examples_path, is_nsynth)
+            return note_batches.training_dataset(examples_path, hparams, seed, nsynth_examples_path, dataset_type == "nsynth")
         return pipeline.training_dataset(examples_path, hparams, seed)
-    if nsynth_examples_path or is_nsynth:
-        raise PolyampError("mixes of single notes are made anew for every step and cannot be cached; leave out --cache_dir.")
     cache.check_augmentation(hparams)  # Before the spectrograms are computed.
     if isinstance(hparams, TimbreHParams):
         note_batches.check_cacheable(hparams)

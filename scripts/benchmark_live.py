@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from polyamp.hparams import AutoregressiveHParams
 
+_RECORDING = Path(__file__).resolve().parent.parent / "tests" / "data" / "handel_air.ogg"
 _PRESETS = flags.DEFINE_list(
     "presets", ["autoregressive_compact", "autoregressive_low_latency", "autoregressive"], "Presets to measure."
 )
-_AUDIO = flags.DEFINE_string("audio_filename", "tests/data/handel_air.ogg", "Recording to play, again and again.")
+_AUDIO = flags.DEFINE_string("audio_filename", str(_RECORDING), "Recording to play, again and again.")
 _SECONDS = flags.DEFINE_float("seconds", 30.0, "Sound to transcribe with each.", lower_bound=1.0)
 _KERAS = flags.DEFINE_bool("keras", True, "Also measure a compiled Keras function of one frame's network.")
 
@@ -45,6 +46,8 @@ def _measure() -> None:
 
     audio = reading.read(_AUDIO.value)
     startup.start_keras()
+    if _KERAS.value:
+        startup.require_tensorflow("--keras")
     print(f"{'preset':<28}{'step':<10}{'parameters':>11}{'latency':>9}{'frame':>8}{'mean':>8}{'median':>8}{'p99':>8}  (ms)")
     for preset in _PRESETS.value:
         model, settings = _model(preset)

@@ -36,6 +36,7 @@ def _export() -> None:
     from polyamp.errors import PolyampError
     from polyamp.overrides import parse_overrides
 
+    startup.require_tensorflow("exporting")
     settings = parse_overrides(_HPARAMS.value)
     loaded = checkpoint.load_model(
         _MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value, load_full=_LOAD_FULL.value, overrides=settings

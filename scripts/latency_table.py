@@ -55,13 +55,22 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _table() -> None:
-    from polyamp import atomic, startup
+    from polyamp import atomic, checkpoint, startup
     from polyamp.overrides import parse_overrides
 
+    # Mistakes are told before anything is trained.
     variants = [one for name in _VARIANTS.value for one in (_PUBLISHED if name == "published" else [name])]
     overrides = parse_overrides(_HPARAMS.value)
-    settings = {variant: _settings(variant, overrides) for variant in variants}  # Mistakes are told before anything is trained.
+    settings = {variant: _settings(variant, overrides) for variant in variants}
+    for variant in variants:
+        if settings[variant] is None or not _EXAMPLES_PATH.value:
+            checkpoint.find(_MODEL_DIR.value, "AUTOREGRESSIVE", _model_id(variant))
+    if _OUTPUT.value:
+        atomic.check_replaceable(_OUTPUT.value)
     startup.start_keras()
+    from polyamp.data import records
+
+    records.check_labelled(records.expand_paths(_TEST_PATH.value))
     rows: list[dict[str, Any]] = []
     for variant in variants:
         rows.append(_row(variant, settings[variant], _of_all(overrides) if settings[variant] else overrides))
@@ -101,16 +110,21 @@ def _of_all(overrides: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in overrides.items() if hparams.ALIASES.get(name, name) not in _OF_VARIANT}
 
 
+def _model_id(variant: str) -> str:
+    """Under which a variant is trained; an id is that itself."""
+    return variant.replace(":", "_")
+
+
 def _row(variant: str, settings: Any, overrides: dict[str, Any]) -> dict[str, Any]:
     """Trains what is left to train of a variant and evaluates it."""
     from polyamp import checkpoint, evaluate, train
     from polyamp.data import records
 
-    model_id = variant.replace(":", "_")
+    model_id = _model_id(variant)
     directory = checkpoint.folder(_MODEL_DIR.value, "AUTOREGRESSIVE", model_id)
     if settings is not None and _EXAMPLES_PATH.value and not checkpoint.step_path(directory, _NUM_STEPS.value).is_file():
         logging.info("Training %s: latency %.0f ms.", variant, settings.latency_ms)
-        train.train(
+        reached = train.train(
             model_type="AUTOREGRESSIVE",
             hparams=settings,
             examples_path=_EXAMPLES_PATH.value,
@@ -121,6 +135,8 @@ def _row(variant: str, settings: Any, overrides: dict[str, Any]) -> dict[str, An
             checkpoint_interval=_CHECKPOINT_INTERVAL.value,
             cache_dir=_CACHE_DIR.value,
         )
+        if reached != checkpoint.step_path(directory, _NUM_STEPS.value):  # Ctrl-C lets a step end, and goes on from there.
+            raise KeyboardInterrupt
     loaded: Any = checkpoint.load_model("AUTOREGRESSIVE", _MODEL_DIR.value, model_id, overrides=overrides)
     examples = records.read(records.expand_paths(_TEST_PATH.value), on_error="raise")
     found = loaded.hparams

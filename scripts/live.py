@@ -96,7 +96,7 @@ def _live() -> None:
 
 def _check() -> None:
     """What costs no time: nothing should be played that cannot be kept."""
-    for flag in (_INPUT, _OUTPUT):
+    for flag in (_INPUT, _OUTPUT, _MIDI_PORT):
         if flag.value == "":
             raise PolyampError(f"--{flag.name}= is empty; leave it out, or give a value.")
     if _SPEED.value and not _SLOWEST <= _SPEED.value <= _FASTEST:

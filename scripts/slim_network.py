@@ -96,9 +96,10 @@ def _activations(model: "keras.Model", hparams: "MelodicHParams", examples_path:
 
     from polyamp.audio import level
     from polyamp.constants import SAMPLE_RATE
-    from polyamp.data import pipeline
+    from polyamp.data import pipeline, records
     from polyamp.errors import DataError
 
+    records.check_recordings(records.expand_paths(examples_path))
     front_end, network = model.get_layer("spectrogram"), model.get_layer("network")
     names = [f"mixing{number}_{part}" for number in hparams.mixing_after if number for part in ("reduce", "relu")]
     heard = keras.Model(network.input, {name: network.get_layer(name).output for name in names})

@@ -59,6 +59,7 @@ def test_latency_of_the_presets_that_ship(preset, latency):
         ({"acoustic_kernels": [3, 4, 3]}, "odd"),
         ({"spec_windows": [1024, 2048]}, "longer one first"),
         ({"spec_windows": [2048]}, "two even lengths"),
+        ({"mel_window": 1023}, "mel_window must be even"),
         ({"architecture": "pitch_shared"}, "log_frequency"),
         ({"architecture": "onsets_frames"}, "one of conv_lstm, pitch_shared"),
         ({"label_shif": 1}, "label_shift"),

@@ -120,6 +120,11 @@ def test_timbre_trains_on_recordings_and_single_notes_together(folder, capsys):
     arguments = ["--model_type=TIMBRE", "--model_id=twice", "--load_id=", *only, nsynth_path]
     assert polyamp_runner.main(["polyamp", *arguments]) == 1
     assert "leave out --nsynth_examples_path" in capsys.readouterr().err
+    for flags in (only, [f"--examples_path={folder}/slakh.tfrecord-*", f"--model_dir={folder}/models", nsynth_path]):
+        arguments = ["--model_type=TIMBRE", "--model_id=cached", "--load_id=", *flags, f"--cache_dir={folder}/cache"]
+        assert polyamp_runner.main(["polyamp", *arguments]) == 1
+        assert "mixes of single notes are made anew" in capsys.readouterr().err
+        assert not (folder / "models" / "TIMBRE" / "cached").exists()
 
 
 @pytest.mark.parametrize(("rests", "status"), [(1, 0), (3, 1)], ids=["some", "all"])

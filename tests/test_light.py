@@ -1,6 +1,7 @@
 """Predictions without TensorFlow: the same answers as Keras', and Keras where they cannot be had."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -181,6 +182,19 @@ def test_an_export_beside_other_steps_is_refused(tmp_path):
         f"error: {old}: is there already; remove it, or give another --model_id."
     )
     assert checkpoint.numbered(old.parent) == [old]
+
+
+def test_an_export_without_tensorflow_is_refused_before_anything_is_written(tmp_path):
+    pytest.importorskip("jax")
+    script = [sys.executable, str(ROOT / "scripts/export_weights.py"), f"--model_dir={checkpoint.EMBEDDED}"]
+    script += ["--load_id=melodic_compact", f"--output_dir={tmp_path / 'out'}", "--model_id=a"]
+    environment = os.environ | {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(script, capture_output=True, text=True, timeout=120, env=environment)
+    assert (result.returncode, result.stderr) == (
+        1,
+        "error: exporting needs TensorFlow, not KERAS_BACKEND=jax; leave that out.\n",
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_over_its_own_training_is_refused(tmp_path):

@@ -45,7 +45,7 @@ def test_the_last_note_of_two_hours_is_as_exact(tmp_path, qpm):
     assert note.start == pytest.approx(7199.1234, abs=0.001) and note.end == pytest.approx(7200.0, abs=0.001)
 
 
-@pytest.mark.parametrize("qpm", [4, 120, 130, 400])
+@pytest.mark.parametrize("qpm", [4, 120, 130, 400, 4000])
 @pytest.mark.parametrize("hours", [1.2, 2.9, 4, 24])
 def test_readers_open_files_of_any_length(tmp_path, hours, qpm):
     last = 3600.0 * hours - 0.1234

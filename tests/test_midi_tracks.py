@@ -112,6 +112,10 @@ def test_files_that_count_in_frames_say_so(tmp_path):
     path.write_bytes(content)
     with pytest.raises(DataError, match="a.mid: is not a usable MIDI file .*SMPTE frames"):
         notes.read_midi(path)
+    content[12:14] = b"\0\0"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="it counts in no unit of time"):
+        notes.read_midi(path)
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
@@ -121,6 +125,22 @@ def test_programs_that_change_where_a_note_ends_are_for_the_next(tmp_path, is_sh
     tracks = [changes, played] if is_shared else [sorted(changes + played, key=lambda one: one[0])]
     found = notes.read_midi(save(tmp_path / "a.mid", *tracks))
     assert (found.pitch.tolist(), found.program.tolist()) == ([60, 62], [5, 32])
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_nor_does_a_note_that_begins_there_change_that(tmp_path, channel):
+    (on, off), (other_on, other_off) = note(0, 480, 60), note(480, 960, 62, channel)
+    changes = [program(0, 7, channel)] if channel else []
+    played = [*changes, program(0, 5), on, program(480, 32), other_on, off, other_off]
+    found = notes.read_midi(save(tmp_path / "a.mid", played))
+    assert (found.pitch.tolist(), found.program.tolist()) == ([60, 62], [5, 7 if channel else 32])
+
+
+def test_a_note_that_begins_and_ends_in_the_tick_of_a_program_does_so_in_that_order(tmp_path):
+    (on, _), (_, off) = note(480, 480, 60), note(480, 480, 60)
+    played = [program(0, 5), program(480, 32), on, off, *note(480, 960, 62)]
+    found = notes.read_midi(save(tmp_path / "a.mid", played))
+    assert found.program.tolist() == [32] * len(found) and 62 in found.pitch.tolist()
 
 
 def test_what_was_written_here_reads_the_same(tmp_path):

@@ -1,5 +1,6 @@
 """How programs start and end."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -33,6 +34,17 @@ def test_help_of_scripts_is_no_mistake_and_mistakes_are_one_line(script):
     mistaken = _answer(script, "--nonesuch=1")
     assert mistaken.returncode == 1 and not mistaken.stdout
     assert mistaken.stderr == "error: Unknown command line flag 'nonesuch'; --help lists all flags.\n"
+
+
+@pytest.mark.parametrize("backend", ["nonesuch", "torch"])
+def test_a_backend_that_is_not_there_is_one_line(backend):
+    if importlib.util.find_spec(backend):
+        pytest.skip(f"{backend} is installed")
+    command = [sys.executable, str(ROOT / "polyamp_runner.py"), "--mode=eval", "--examples_path=x"]
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"polyamp: error: KERAS_BACKEND={backend}: Keras cannot use it (")
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,8 @@ class CQT(_DecibelSpectrogram):
         highest = frequencies[-1] * (1 + 0.75 / filters.cqt_quality(bins_per_octave))  # Half a Hann bandwidth above the centre.
         if highest > constants.SAMPLE_RATE / 2:
             raise HParamsError(
-                f"spec_n_bins={num_bins}, cqt_bins_per_octave={bins_per_octave}, spec_fmin={fmin} reach {highest:.0f} Hz, "
-                f"but 16 kHz audio ends at {constants.SAMPLE_RATE // 2} Hz; take fewer bins."
+                f"{num_bins} constant-Q bins, {bins_per_octave} an octave from {fmin} Hz on, reach {highest:.0f} Hz, but audio "
+                f"of 16 kHz ends at {constants.SAMPLE_RATE // 2} Hz; take fewer (spec_n_bins; of families timbre_spec_n_bins)."
             )
         even_hops = (hop_length & -hop_length).bit_length() - 1  # How often the hop can be halved.
         self._octaves = []  # (halvings, kernel [taps, 1, 2 * bins]), the highest octave first.

@@ -149,6 +149,11 @@ def check_labelled(paths: Iterable[str]) -> None:
 
     Without an operation of TensorFlow's, before which several machines could not be joined any more.
     """
+    check_recordings(paths, are_labelled=True)
+
+
+def check_recordings(paths: Iterable[str], are_labelled: bool = False) -> None:
+    """As `check_labelled`, of recordings whose notes may be unknown."""
     for path in paths:
         features = first_features(path)
         if not features:
@@ -158,7 +163,7 @@ def check_labelled(paths: Iterable[str]) -> None:
                 f"{path}: holds no recordings (id, sequence, audio, velocity_range); single notes are for "
                 "--dataset_type=nsynth and --nsynth_examples_path."
             )
-        if 0 in features["is_labelled"].int64_list.value:
+        if are_labelled and 0 in features["is_labelled"].int64_list.value:
             raise DataError(f"{path}: recordings without notes, from which MELODIC learns with --teacher_id, and nothing else.")
 
 

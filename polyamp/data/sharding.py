@@ -119,11 +119,14 @@ def plan(
         shadow: Local folder that stands for a remote `input_dir`; see `shadow_of`.
 
     Raises:
-        DataError: There is no such data set, or a split is not in it.
+        DataError: There is no such data set, or a split is not in it; or settings are not for single notes.
     """
     folder = shadow or Path(input_dir)
     found: Iterable[Recording | NoteFile]
     if dataset in note_files.DATASETS:
+        for name in ("use_drums", "room_copies", "level_db"):
+            if getattr(settings, name):
+                raise DataError(f"--{name} is for recordings, and has no effect on single notes; leave it out.")
         found = recording.hold_out(note_files.find(dataset, folder), hold_out)
     else:
         found = recording.hold_out(sources.find(dataset, folder), hold_out)

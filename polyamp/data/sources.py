@@ -93,11 +93,11 @@ def _read_maps_txt(path: Path) -> Notes:
     """Notes from the lines `OnsetTime OffsetTime MidiPitch` of MAPS, below a header; they have no velocities."""
     rows = []
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
             if number == 1 and line.startswith("OnsetTime") or not line.strip():
                 continue
             onset, offset, pitch = (float(value) for value in line.split())
-            rows.append((onset, max(onset, offset), pitch))
+            rows.append((onset, onset if offset < onset else offset, pitch))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a text file of notes.") from error
     except ValueError as error:

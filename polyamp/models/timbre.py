@@ -8,7 +8,7 @@ from polyamp import constants
 from polyamp.audio.log_frequency import NUM_BINS
 from polyamp.audio.spectrogram import CQT, LogFrequencySpectrogram
 from polyamp.hparams import TimbreHParams
-from polyamp.layer_bases import FixedLayer
+from polyamp.layer_bases import FixedFloat32Layer
 from polyamp.models import losses, pitch_shared
 from polyamp.models.layers import HarmonicStack, audio_input
 from polyamp.models.note_layers import (
@@ -160,7 +160,7 @@ def _filters_network(hparams: TimbreHParams, name: str) -> keras.Model:
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class FrequencyWeights(FixedLayer):
+class FrequencyWeights(FixedFloat32Layer):
     """Weighs what lies below a note little and what lies above it less and less.
 
     Inputs: `[batch, notes, bins, channels]` and notes `[batch, notes, 3]`. The weight of a bin is `below` under the note's
@@ -178,7 +178,7 @@ class FrequencyWeights(FixedLayer):
         above = octave - (notes[..., PITCH, None] - lowest_pitch) / 12  # Octaves, [batch, notes, bin]
         tolerance = max(0.5 / 12, 0.5 / self.bins_per_octave)
         weight = ops.where(above < -tolerance, self.below, ops.exp(-ops.maximum(above, 0.0) / self.gradient_exp))
-        return features * ops.cast(weight[..., None], features.dtype)
+        return features * weight[..., None]
 
     def compute_output_shape(self, features_shape, notes_shape):
         return features_shape

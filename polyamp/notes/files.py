@@ -122,7 +122,8 @@ def read_tsv(path: str | os.PathLike) -> Notes:
 def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEFAULT_QPM) -> None:
     """Writes a MIDI file in which every time in seconds is kept to 0.4 ms, whatever the tempo.
 
-    In files of more than an hour it is a ten-millionth of their length, so to 1 ms in 2.8 hours.
+    In files of more than an hour it is a ten-millionth of their length, so to 1 ms in 2.8 hours. Notes of one pitch that last
+    for less than a millisecond and follow each other at once come later, each after the one before.
 
     One track per program, each on a channel of its own while there are any (never the drum channel); where there are several,
     they are named after their families. Also valid without notes. The file appears under its name when it is complete.
@@ -154,13 +155,14 @@ def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEF
 
 
 def _ticks_per_quarter(tempo: int, last_time: float) -> int:
-    """The coarsest usual resolution (15 times a power of 2) whose ticks are short enough.
+    """The coarsest usual resolution (15 times a power of 2; below, any) whose ticks are short enough.
 
     Ticks of up to 0.8 ms (times round by half of that at most), in files of more than 66 minutes of up to two ten-millionths of
     them: pretty_midi by itself refuses files of ten million ticks, and ticks may be half as long.
     """
     longest = max(800.0, 0.2 * last_time)  # Microseconds.
-    return 15 * 2 ** max(0, math.ceil(math.log2(tempo / longest / 15)))
+    least = tempo / longest
+    return math.ceil(least) if least <= 15 else 15 * 2 ** math.ceil(math.log2(least / 15))
 
 
 def _ticks(notes: Notes, ticks_per_second: float) -> tuple[np.ndarray, np.ndarray]:

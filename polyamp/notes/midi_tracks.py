@@ -5,14 +5,17 @@ which note-seq reads with, takes tempos from the first track alone, and programs
 """
 
 import io
+import itertools
+from typing import TypeAlias
 
 import mido
 
 _OF_ALL = ("set_tempo", "time_signature", "key_signature")
 _SUSTAIN = 64
 
+_Message: TypeAlias = mido.Message | mido.MetaMessage
 # The messages of a track with the ticks at which they come, counted from the beginning.
-_Timed = list[tuple[int, mido.Message | mido.MetaMessage]]
+_Timed = list[tuple[int, _Message]]
 
 
 def as_played(content: bytes) -> bytes:
@@ -33,7 +36,8 @@ def as_played(content: bytes) -> bytes:
     """
     midi = mido.MidiFile(file=io.BytesIO(content))
     if midi.ticks_per_beat <= 0:
-        raise ValueError("it counts in SMPTE frames, not in quarter notes")
+        units = "SMPTE frames, not in quarter notes" if midi.ticks_per_beat else "no unit of time"
+        raise ValueError(f"it counts in {units}")
     if midi.type == 0 and len(midi.tracks) != 1:
         midi.type = 1
     tracks = [_timed(track) for track in midi.tracks]
@@ -63,25 +67,29 @@ def _timed(track: mido.MidiTrack) -> _Timed:
 
 def _track(timed: _Timed) -> mido.MidiTrack:
     track, now = mido.MidiTrack(), 0
-    for tick, message in _programs_after_ends(sorted(timed, key=lambda one: one[0])):  # Stable: a tick's stay in their order.
-        track.append(message.copy(time=tick - now))
-        now = tick
+    ordered = sorted(timed, key=lambda one: one[0])  # Stable: a tick's messages stay in their order.
+    for tick, of_tick in itertools.groupby(ordered, key=lambda one: one[0]):
+        for message in _programs_after_ends([message for _, message in of_tick]):
+            track.append(message.copy(time=tick - now))
+            now = tick
     return track
 
 
-def _programs_after_ends(timed: _Timed) -> _Timed:
-    """Program changes wait for all that comes in their tick before the next note begins."""
-    ordered: _Timed = []
-    waiting: _Timed = []
-    for tick, message in timed:
-        if waiting and (tick > waiting[0][0] or _starts(message)):
-            ordered += waiting
-            waiting = []
-        (waiting if message.type == "program_change" else ordered).append((tick, message))
-    return ordered + waiting
+def _programs_after_ends(messages: list[_Message]) -> list[_Message]:
+    """The messages of one tick, the ends of notes that began before it before the first program change."""
+    begun: set[tuple[int, int]] = set()
+    first: list[_Message] = []
+    then: list[_Message] = []
+    for message in messages:
+        if _starts(message):
+            begun.add((message.channel, message.note))
+        ends_before = message.type in ("note_on", "note_off") and (message.channel, message.note) not in begun
+        has_changed = bool(then) or message.type == "program_change"
+        (first if ends_before or not has_changed else then).append(message)
+    return first + then
 
 
-def _starts(message: mido.Message | mido.MetaMessage) -> bool:
+def _starts(message: _Message) -> bool:
     return message.type == "note_on" and message.velocity > 0
 
 

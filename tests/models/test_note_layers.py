@@ -147,6 +147,25 @@ def test_frequency_weights_fall_above_a_note_and_are_small_below():
     np.testing.assert_allclose(weights[24:], np.exp(-np.arange(36) / 12 / 2.0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_the_published_network_computes_in_half_precision_what_it_does_in_whole(precision):
+    small = {"timbre_num_filters": [4, 4], "timbre_temporal_filters": [4, 4, 4], "timbre_dense_units": 8}
+    settings = hparams.resolve("TIMBRE", None, small)
+    rng = np.random.default_rng(0)
+    spectrum = rng.uniform(0, 1, (1, 200, settings.timbre_spec_n_bins)).astype(np.float32)
+    notes = np.array([[[60.0, 0.5, 1.5], [64.0, 1.0, 2.9]]], np.float32)
+    whole = timbre.build_network(settings)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        half = timbre.build_network(settings)
+    finally:
+        keras.config.set_dtype_policy(before)
+    half.set_weights(whole.get_weights())
+    found = [keras.ops.convert_to_numpy(network({"spectrum": spectrum, "notes": notes})["family"]) for network in (whole, half)]
+    np.testing.assert_allclose(*found, atol=0.02)
+
+
 def test_family_losses_by_hand():
     truth = np.zeros((1, 3, 12), np.float32)
     truth[0, 0, 0] = truth[0, 1, 0] = 1  # The third is padding.

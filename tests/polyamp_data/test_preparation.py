@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import apache_beam.io.localfilesystem
 import numpy as np
@@ -130,6 +131,12 @@ def test_other_settings_or_shards_are_refused(folder: Path, tmp_path: Path):
         sharding.missing(_plan(folder, tmp_path, shards=4))
     with pytest.raises(DataError, match="was made with other settings"):  # The same recordings, without notes.
         sharding.missing(sharding.plan("audio", str(folder), str(tmp_path), num_shards=len(_plan(folder, tmp_path))))
+
+
+@pytest.mark.parametrize("given", [{"use_drums": True}, {"room_copies": 1}, {"level_db": -30.0}])
+def test_settings_for_recordings_are_not_for_single_notes(tmp_path: Path, given: dict[str, Any]):
+    with pytest.raises(DataError, match=f"--{next(iter(given))} is for recordings"):
+        sharding.plan("nsynth", str(tmp_path), str(tmp_path), Settings(**given))
 
 
 def test_recordings_are_brought_to_a_level(folder: Path, tmp_path: Path):

@@ -109,6 +109,11 @@ def test_folder_takes_splits_from_subfolders(tmp_path: Path):
     assert _splits(sources.find("folder", tmp_path)) == expected
 
 
+def test_labels_of_maps_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("\ufeffOnsetTime\tOffsetTime\tMidiPitch\n0.1\t0.3\t60\n", encoding="utf-8")
+    assert sources.read_labels(tmp_path / "a.txt").pitch.tolist() == [60]
+
+
 def test_audio_needs_no_notes(tmp_path: Path):
     for name in ("train/a", "test/b", "c"):
         _audio(tmp_path / f"{name}.wav")
@@ -145,6 +150,9 @@ def test_problems_are_one_line_errors(tmp_path: Path):
         sources.find("folder", tmp_path)
     (tmp_path / "a.txt").write_text("OnsetTime\tOffsetTime\tMidiPitch\n0.1\t0.3\n")
     with pytest.raises(DataError, match="a.txt, line 2"):
+        sources.load(sources.find("folder", tmp_path)[0])
+    (tmp_path / "a.txt").write_text("OnsetTime\tOffsetTime\tMidiPitch\n0.1\tnan\t60\n")
+    with pytest.raises(DataError, match="a.txt: note 1 has offset nan"):
         sources.load(sources.find("folder", tmp_path)[0])
     _audio(tmp_path / "a.flac")
     with pytest.raises(DataError, match="two audio files of one name"):

@@ -12,7 +12,7 @@ from polyamp.errors import CheckpointError, HParamsError
 def runs(tmp_path):
     """A model folder with "a" at step 3 and "b" at step 5, alike but for their weights, and "c", another network."""
     for seed, (model_id, step, units) in enumerate((("a", 3, 24), ("b", 5, 24), ("c", 5, 16))):
-        settings = hparams.resolve("MELODIC", "tiny", {"fc_size": units})
+        settings = hparams.resolve("MELODIC", "tiny", {"channels": units})
         keras.utils.set_random_seed(seed)
         folder = checkpoint.folder(tmp_path, "MELODIC", model_id)
         folder.mkdir(parents=True)
@@ -38,7 +38,7 @@ def test_the_mean_of_every_weight_is_a_model_to_load(load, runs):
 @pytest.mark.parametrize(
     ("load_ids", "model_id", "error", "message"),
     [
-        ("a,c", "mean", HParamsError, "fc_size"),
+        ("a,c", "mean", HParamsError, "channels"),
         ("a", "mean", CheckpointError, "nothing to average"),
         ("a,b", "c", CheckpointError, "another --model_id"),
         ("a,nowhere", "mean", CheckpointError, "nowhere"),

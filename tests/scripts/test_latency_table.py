@@ -2,8 +2,10 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,9 @@ SMALL = '{"label_shift":2,"hop":1024,"model_complexity":2,"fc_size":8,"recurrent
 
 def run(script, *arguments):
     command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, cwd=ROOT.parent, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    )
 
 
 @pytest.fixture
@@ -72,9 +76,36 @@ def test_mistakes_are_one_line(variant, words, examples, tmp_path):
     assert result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
 
 
+def test_mistakes_are_told_before_anything_is_trained(examples, tmp_path):
+    arguments = [f"--examples_path={examples}", f"--hparams={SMALL}", "--num_steps=1", f"--model_dir={tmp_path / 'models'}"]
+    for wrong, words in (
+        ([f"--test_examples_path={tmp_path}/none*"], "none*: no TFRecord file"),
+        ([f"--test_examples_path={examples}", f"--output={tmp_path}/absent/x.csv"], "x.csv: cannot be written"),
+        ([f"--test_examples_path={examples}", "--variants=1-3-1:1:1024:256,absent"], "no checkpoint for --load_id=absent"),
+    ):
+        result = run("latency_table.py", "--variants=1-3-1:1:1024:256", *arguments, *wrong)
+        assert result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
+        assert not (tmp_path / "models").exists()
+
+
+def test_an_interrupted_training_is_in_no_table(examples, tmp_path):
+    arguments = [f"--examples_path={examples}", f"--test_examples_path={examples}", f"--hparams={SMALL}", "--num_steps=100000"]
+    command = [sys.executable, ROOT / "scripts/latency_table.py", *arguments, "--variants=1-3-1:1:1024:256,1-1-1:0:1024:256"]
+    command += [f"--model_dir={tmp_path}", "--checkpoint_interval=2", f"--output={tmp_path}/table.csv"]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("AUTOREGRESSIVE/*/ckpt-*.npz")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "error: interrupted." in err and "|" not in out
+    assert [folder.name for folder in (tmp_path / "AUTOREGRESSIVE").iterdir()] == ["1-3-1_1_1024_256"]
+    assert not (tmp_path / "table.csv").exists()
+
+
 def test_the_benchmark_measures_both_kinds_of_step():
-    audio = ROOT / "tests/data/handel_air.ogg"
-    result = run("benchmark_live.py", "--presets=autoregressive_tiny", f"--audio_filename={audio}", "--seconds=2")
+    result = run("benchmark_live.py", "--presets=autoregressive_tiny", "--seconds=2")  # From another folder.
     assert result.returncode == 0, result.stderr
     lines = [line.split() for line in result.stdout.splitlines()[1:]]
     assert [line[1] for line in lines] == ["numpy", "keras"]

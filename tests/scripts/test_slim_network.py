@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from polyamp import checkpoint, hparams, models
-from polyamp.data import records
+from polyamp.data import nsynth, records
+from polyamp.data.example import NoteExample
 from polyamp.data.records import Example
 from polyamp.errors import CheckpointError, DataError, HParamsError
 from polyamp.notes import Notes
@@ -139,6 +140,20 @@ def test_files_without_examples_show_nothing(load, runs, tmp_path):
     (tmp_path / "empty.tfrecord").touch()
     with pytest.raises(DataError, match="empty.tfrecord: holds no example"):
         slim(load, runs, mixing_channels=2, examples_path=tmp_path / "empty.tfrecord")
+
+
+def test_single_notes_are_told_from_damaged_recordings(load, runs, tmp_path):
+    note = NoteExample("organ-060-090", np.zeros(64_000, np.float32), 60, 90, "organ", "organ", "synthetic")
+    records.write(tmp_path / "notes.tfrecord", [note], nsynth.serialize)
+    with pytest.raises(DataError, match="notes.tfrecord: holds no recordings"):
+        slim(load, runs, mixing_channels=2, examples_path=tmp_path / "notes.tfrecord")
+
+
+def test_recordings_need_no_notes(load, runs, tmp_path):
+    noise = np.random.default_rng(5).normal(0, 0.1, 32_000).astype(np.float32)
+    unknown = Example("noise", noise, Notes.of([], [], []), (0, 0), is_labelled=False)
+    records.write(tmp_path / "unknown.tfrecord", [unknown])
+    assert slim(load, runs, mixing_channels=2, examples_path=tmp_path / "unknown.tfrecord").step == 3
 
 
 def test_a_model_of_that_name_is_not_touched(load, runs):
