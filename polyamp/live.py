@@ -170,14 +170,14 @@ class _Teller:
     def tell(self, events: list[NoteEvent]) -> None:
         """Reports these events, after those that an interruption left."""
         for event in events:
-            if event.is_on and event.pitch in self.sounding:
-                self._pending.append(NoteEvent(event.time, event.pitch, 0))
             if event.is_on:
+                if event.pitch in self.sounding:
+                    self._pending.append(NoteEvent(event.time, event.pitch, 0))
                 self.sounding.add(event.pitch)
-            if event.pitch in self.sounding:
                 self._pending.append(event)
-            if not event.is_on:
+            elif event.pitch in self.sounding:
                 self.sounding.discard(event.pitch)
+                self._pending.append(event)
         while self._pending:
             self._report(self._pending[0])
             self.told += 1
