@@ -64,14 +64,16 @@ def assess_melodic(model: keras.Model, hparams: MelodicHParams, example: "Exampl
     off), reference rolls above 0.5, which matters for `onset_mode` "triangle" only. Reference notes that began before the
     example have no onset in it and are no notes to find; those that outlast it end with it.
     """
-    rolls = transcribe.rolls_of(model, lambda: [example.audio], hparams)
-    labels = notes.to_rolls(example.notes, len(rolls["frame"]), hparams, total_time=example.duration)
+    heard, stretch = transcribe.in_tune(lambda: [example.audio], hparams)
+    rolls = transcribe.rolls_of(model, heard, hparams)
+    as_heard = notes.stretched(example.notes, stretch)
+    labels = notes.to_rolls(as_heard, len(rolls["frame"]), hparams, total_time=example.duration * stretch)
     scores: dict[str, float] = {}
     for name in ("frame", "onset", "offset"):
         threshold = getattr(hparams, f"predict_{name}_threshold") or 0.5
         scores |= metrics.roll_metrics(labels[name] > 0.5, np.asarray(rolls[name]) > threshold, name)
     reference = example.begun
-    estimate = notes.from_rolls(rolls, hparams)
+    estimate = notes.stretched(notes.from_rolls(rolls, hparams), 1 / stretch)
     scores |= metrics.note_metrics(reference, estimate) | metrics.note_frame_metrics(reference, estimate)
     return Assessment(scores, reference, estimate)
 

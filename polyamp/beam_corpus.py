@@ -81,21 +81,24 @@ class CutWindows(beam.DoFn):
         self._hparams = hparams
 
     def process(self, job: Job) -> Iterator[Any]:
+        from polyamp import transcribe
+
         core, margin = windows.window_frames(self._hparams)
         samples = _Counter()
         count = 0
         try:
             with corpus.local(job.audio) as path:
                 blocks = reading.Repeated(path)
-                heard = level.brought_to(lambda: _named(blocks(), path, job), self._hparams.predict_level_db)
-                for window, kept in windows.windows(samples.of(heard()), core, margin, self._hparams.hop_length):
+                heard, stretch = transcribe.in_tune(lambda: samples.of(_named(blocks(), path, job)), self._hparams)
+                at_level = level.brought_to(heard, self._hparams.predict_level_db)
+                for window, kept in windows.windows(at_level(), core, margin, self._hparams.hop_length):
                     yield (os.fsencode(job.output), count, kept), window
                     count += 1
         except PolyampError as error:
             _fail(job, error)
             return
         _count("windows", count)
-        yield beam.pvalue.TaggedOutput(_DONE, (os.fsencode(job.output), (job, count, samples.seconds)))
+        yield beam.pvalue.TaggedOutput(_DONE, (os.fsencode(job.output), (job, count, samples.seconds, stretch)))
 
 
 class WriteNotes(beam.DoFn):
@@ -106,7 +109,7 @@ class WriteNotes(beam.DoFn):
 
     def process(self, element: tuple[bytes, dict[str, list[Any]]]) -> None:
         _, of_recording = element
-        for job, count, seconds in of_recording[_DONE]:
+        for job, count, seconds, stretch in of_recording[_DONE]:
             parts = [rolls for _, rolls in sorted(of_recording["rolls"], key=lambda numbered: numbered[0])]
             if len(parts) != count:
                 raise RuntimeError(f"{job.audio}: {len(parts)} windows came back, not {count}.")
@@ -115,7 +118,7 @@ class WriteNotes(beam.DoFn):
                 found = notes.from_rolls(rolls, self._hparams)
                 if isinstance(self._hparams, FullHParams):
                     found = self._with_programs(job, found, self._hparams)
-                corpus.write(job, found, seconds, self._model)
+                corpus.write(job, notes.stretched(found, 1 / stretch), seconds, self._model)
             except PolyampError as error:
                 _fail(job, error)
                 continue
@@ -127,7 +130,8 @@ class WriteNotes(beam.DoFn):
         loaded = _loaded(self._weights, self._handle)
         with corpus.local(job.audio) as path:
             blocks = reading.Repeated(path)
-            return transcribe.with_programs(loaded.model, lambda: _named(blocks(), path, job), found, hparams)
+            heard, _ = transcribe.in_tune(lambda: _named(blocks(), path, job), hparams)
+            return transcribe.with_programs(loaded.model, heard, found, hparams)
 
 
 class TranscribeWhole(beam.DoFn):

@@ -45,6 +45,7 @@ ROLL_SETTINGS = frozenset(
     | {"onset_loss_weight", "offset_loss_weight", "frame_loss_weight", "velocity_loss_weight", "teacher_share"}
     | {"predict_onset_threshold", "predict_frame_threshold", "predict_offset_threshold", "predict_offset_weight"}
     | {"active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement", "predict_level_db"}
+    | {"predict_in_tune"}
 )
 
 
@@ -163,6 +164,7 @@ class MelodicHParams:
     onset_bias_ms: float = field(0.0, -1000.0, 1000.0)  # Subtracted from every decoded onset and offset time.
     velocity_smoothing: float = probability(0.0)  # How far velocities go to the mean of the notes around (`notes.dynamics`).
     predict_level_db: float = field(0.0, -80.0, 0.0)  # Level of recordings as the network hears them (`audio.level`); 0: as is.
+    predict_in_tune: bool = field(True)  # Recordings of another tuning than A4 = 440 Hz are brought to it (`audio.tuning`).
     # Windows and the context on both sides that is thrown away after; rolls without Keras need none (`polyamp.roll_stream`).
     predict_window_seconds: float = field(20.0, 1.0, 3600.0)
     predict_margin_seconds: float = field(2.5, 0.0, 600.0)

@@ -5,12 +5,11 @@ A Timbre model tells the families of notes that it is given. The notes come from
 
 from typing import Any
 
-from polyamp import checkpoint, constants
-from polyamp.audio import level
+from polyamp import checkpoint, constants, notes
 from polyamp.audio.reading import Blocks
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import instruments
-from polyamp.transcribe import Model, predict_families, transcribe
+from polyamp.transcribe import Model, in_tune, predict_families, rolls_of
 
 
 def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams: TimbreHParams) -> dict[str, Any]:
@@ -28,11 +27,12 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
         and "offset" in seconds, MIDI "pitch", "velocity", "family" and its "probability".
         Without notes "family" is None and the others are empty.
     """
-    blocks = level.Measured(blocks)
-    found = transcribe(melodic.model, blocks, melodic.hparams)
+    heard, stretch = in_tune(blocks, melodic.hparams)
+    found = notes.from_rolls(rolls_of(melodic.model, heard, melodic.hparams), melodic.hparams)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}
-    posteriors = instruments.choose_families(predict_families(model, blocks, found, hparams), found, hparams)
+    posteriors = instruments.choose_families(predict_families(model, heard, found, hparams), found, hparams)
+    found = notes.stretched(found, 1 / stretch)
     mean = posteriors.mean(axis=0)
     order = mean.argsort(kind="stable")[::-1]
     listed = [

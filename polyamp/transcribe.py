@@ -37,9 +37,17 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
     """
     if isinstance(hparams, AutoregressiveHParams):
         return notes_of_states(predict_states(model, blocks(), hparams), hparams)
-    blocks = level.Measured(blocks)
-    found = notes.from_rolls(rolls_of(model, blocks, hparams), hparams)
-    return with_programs(model, blocks, found, hparams) if isinstance(hparams, FullHParams) else found
+    heard, stretch = in_tune(blocks, hparams)
+    found = notes.from_rolls(rolls_of(model, heard, hparams), hparams)
+    if isinstance(hparams, FullHParams):
+        found = with_programs(model, heard, found, hparams)
+    return notes.stretched(found, 1 / stretch)
+
+
+def in_tune(blocks: Blocks, hparams: MelodicHParams) -> tuple[level.Measured, float]:
+    """A recording as a Melodic or Full model should hear it, and by which factor it lasts longer then: `predict_in_tune`."""
+    measured = level.Measured(blocks)
+    return measured.in_tune() if hparams.predict_in_tune else (measured, 1.0)
 
 
 def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from polyamp import checkpoint, constants, corpus, hparams, models, notes, predict
 from polyamp.corpus import Job, Weights
@@ -24,12 +25,16 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a piece of 50 s, the same from its middle on, and a second of silence."""
+    """A folder with a piece of 50 s, the same from its middle on and 30 cents sharp, and a second of silence."""
     folder = tmp_path_factory.mktemp("corpus")
     from polyamp.audio import reading
 
     audio = np.tile(reading.read(DATA / "handel_air.ogg"), 10)[: 50 * constants.SAMPLE_RATE]
-    for name, samples in (("a", audio), ("b", audio[len(audio) // 2 :]), ("below/c", np.zeros(constants.SAMPLE_RATE))):
+    for name, samples in (
+        ("a", audio),
+        ("b", soxr.resample(audio[len(audio) // 2 :], 2 ** (0.3 / 12), 1)),
+        ("below/c", np.zeros(constants.SAMPLE_RATE)),
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         soundfile.write(folder / f"{name}.wav", samples, constants.SAMPLE_RATE)
     return folder

@@ -5,10 +5,12 @@ from pathlib import Path
 import mir_eval
 import numpy as np
 import pytest
+import soxr
 
 import polyamp_runner
-from polyamp import notes, streaming
+from polyamp import assess, checkpoint, notes, predict, recognize, streaming
 from polyamp.audio import reading
+from polyamp.data.example import Example
 
 DATA = Path(__file__).parent / "data"
 RECORDING, REFERENCE = DATA / "handel_air.ogg", DATA / "handel_air_reference.mid"
@@ -45,6 +47,22 @@ def test_hears_which_notes_are_loud(transcript):
         if len(near := np.flatnonzero((transcript.pitch == pitch) & (np.abs(transcript.onset - onset) < 0.05)))
     ]
     assert np.corrcoef(np.transpose(pairs))[0, 1] > 0.5
+
+
+def test_a_flat_recording_is_scored_and_its_families_told_at_its_own_times():
+    melodic, timbre = predict.load("MELODIC"), predict.load("TIMBRE")
+    model = checkpoint.load_model("MELODIC").model
+    truth, audio = notes.read_midi(REFERENCE), reading.read(RECORDING)
+    scores, told = [], []
+    for factor in (1.0, 2 ** (-35 / 1200)):
+        samples = audio if factor == 1.0 else soxr.resample(audio, factor, 1)  # Plays so much slower.
+        example = Example("air", samples, notes.stretched(truth, 1 / factor), (1, 127))
+        scores.append(assess.assess_melodic(model, melodic.hparams, example).metrics)
+        told.append(recognize.recognize(timbre.model, melodic, lambda samples=samples: [samples], timbre.hparams))
+    for name in ("note_onset_f1", "note_offset_f1", "onset_f1", "frame_f1", "note_frame_f1"):
+        assert scores[1][name] == pytest.approx(scores[0][name], abs=0.05), name
+    last = [max(note["onset"] for note in one["notes"]) for one in told]
+    assert last[1] == pytest.approx(last[0] / 2 ** (-35 / 1200), abs=0.02) and told[1]["family"] == "keyboard"
 
 
 def test_the_full_model_hears_that_a_piano_plays(tmp_path):

@@ -3,11 +3,14 @@
 import concurrent.futures
 from pathlib import Path
 
+import mir_eval
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from polyamp import notes, predict
+from polyamp.audio import reading
 from polyamp.errors import AudioError, CheckpointError, HParamsError, PolyampError
 from polyamp.transcriber import Transcriber
 
@@ -39,6 +42,29 @@ def test_samples_are_heard_as_the_same_samples_of_a_file(melodic, tmp_path, dtyp
     soundfile.write(tmp_path / "a.wav", stereo, rate, subtype="PCM_16" if dtype != "float64" else "DOUBLE")
     given = stereo.astype(np.int32) * 65_536 if dtype == "int32" else stereo
     assert melodic.transcribe(given, rate) == melodic.transcribe(tmp_path / "a.wav")
+
+
+def _same_notes(found, expected):
+    """F1 of onsets within 50 ms, by mir_eval."""
+    intervals, hertz = (
+        [np.stack([one.onset, one.offset], axis=1) for one in (expected, found)],
+        [440 * 2 ** ((one.pitch - 69) / 12) for one in (expected, found)],
+    )
+    return mir_eval.transcription.precision_recall_f1_overlap(
+        intervals[0], hertz[0], intervals[1], hertz[1], offset_ratio=None
+    )[2]
+
+
+@pytest.mark.parametrize("model_type", ["MELODIC", "FULL"])
+@pytest.mark.parametrize("cents", [-40, 40])
+def test_a_recording_of_another_tuning_has_the_same_notes(model_type, cents):
+    model = Transcriber.load(model_type)
+    factor = 2 ** (cents / 1200)
+    samples = reading.read(RECORDING)
+    expected = notes.stretched(model.transcribe(samples), 1 / factor)
+    sharp = soxr.resample(samples, factor, 1)
+    assert _same_notes(model.transcribe(sharp), expected) > 0.97
+    assert _same_notes(Transcriber.load(model_type, predict_in_tune=False).transcribe(sharp), expected) < 0.92
 
 
 def test_settings_may_differ(melodic):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from polyamp.audio import tuning
 from polyamp.audio.reading import Blocks
 
 _STEP = 800  # Samples whose power counts as one: 50 ms.
@@ -12,6 +13,33 @@ _LOUD = 0.9  # Quantile of the powers of what is played.
 _LOUDEST = 100  # How many stretches, five seconds in all, have to be as loud to be what is played, and not a bang or applause.
 _RANGE = 40.0  # Decibels: what is this far below them is a rest, which does not count, however long and whatever its noise.
 _MOST = 24.0  # Decibels by which a recording is amplified at most: silence with its noise stays silence.
+
+
+class Meter:
+    """Measures a recording block by block: see `measure`."""
+
+    def __init__(self) -> None:
+        self._powers: list[np.ndarray] = []
+        self._rest = np.zeros(0, np.float32)
+
+    def add(self, block: np.ndarray) -> None:
+        """Hears what follows, float32 [samples]."""
+        samples = np.concatenate([self._rest, block])
+        whole = len(samples) // _STEP * _STEP
+        self._powers.append(np.var(samples[:whole].reshape(-1, _STEP), axis=1))
+        self._rest = samples[whole:]
+
+    @property
+    def level(self) -> float:
+        """As `measure`, of what has been heard."""
+        found = np.concatenate(self._powers) if self._powers else np.zeros(0)
+        if not len(found):
+            found = np.var(self._rest, keepdims=True) if len(self._rest) else np.zeros(1)
+        found = np.sort(found[found > 0])
+        if not len(found):
+            return -np.inf
+        loudest = found[-max(1, min(_LOUDEST, len(found) // 10))]
+        return 10 * np.log10(float(np.quantile(found[found >= loudest * 10 ** (-_RANGE / 10)], _LOUD)))
 
 
 def measure(blocks: Iterable[np.ndarray]) -> float:
@@ -25,40 +53,48 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
         full-scale square wave, -inf for silence. Rests are 40 dB below the loudest five seconds, or the loudest tenth of what
         is shorter than fifty seconds. What the last, incomplete stretch holds counts only if there is no other.
     """
-    powers: list[np.ndarray] = []
-    rest = np.zeros(0, np.float32)
+    meter = Meter()
     for block in blocks:
-        rest = np.concatenate([rest, block])
-        whole = len(rest) // _STEP * _STEP
-        powers.append(np.var(rest[:whole].reshape(-1, _STEP), axis=1))
-        rest = rest[whole:]
-    found = np.concatenate(powers) if powers else np.zeros(0)
-    if not len(found):
-        found = np.var(rest, keepdims=True) if len(rest) else np.zeros(1)
-    found = np.sort(found[found > 0])
-    if not len(found):
-        return -np.inf
-    loudest = found[-max(1, min(_LOUDEST, len(found) // 10))]
-    return 10 * np.log10(float(np.quantile(found[found >= loudest * 10 ** (-_RANGE / 10)], _LOUD)))
+        meter.add(block)
+    return meter.level
 
 
 class Measured:
-    """A recording whose level is measured once, when it is asked for, to whatever levels it is brought then.
+    """A recording whose level and tuning are measured once, when one is asked for, in one pass.
 
     Args:
         blocks: Gives the audio, as this does.
+        like: One that is known to be as loud.
     """
 
-    def __init__(self, blocks: Blocks):
-        self._blocks = blocks
+    def __init__(self, blocks: Blocks, like: "Measured | None" = None):
+        self._blocks, self._like = blocks, like
 
     def __call__(self) -> Iterable[np.ndarray]:
         return self._blocks()
 
     @functools.cached_property
+    def _meters(self) -> tuple[Meter, tuning.Meter]:
+        of_level, of_tuning = Meter(), tuning.Meter()
+        for block in self._blocks():
+            of_level.add(block)
+            of_tuning.add(block)
+        return of_level, of_tuning
+
+    @functools.cached_property
     def level(self) -> float:
         """As `measure`."""
-        return measure(self._blocks())
+        return self._like.level if self._like else self._meters[0].level
+
+    @functools.cached_property
+    def cents(self) -> float:
+        """As `tuning.measure`."""
+        return self._meters[1].cents
+
+    def in_tune(self) -> "tuple[Measured, float]":
+        """The recording as it should be heard if it is out of tune, and by which factor it lasts longer then."""
+        factor = tuning.stretch_of(self.cents)
+        return (self if factor == 1.0 else Measured(tuning.stretched(self._blocks, factor), like=self)), factor
 
 
 def brought_to(blocks: Blocks, target: float) -> Blocks:

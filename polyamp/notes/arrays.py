@@ -142,3 +142,10 @@ def to_midi_velocity(velocity: np.ndarray) -> np.ndarray:
     """MIDI velocities 1 to 127 of velocities in [0, 1]."""
     scaled = np.rint(np.clip(np.nan_to_num(velocity), 0, 1) * constants.MAX_MIDI_VELOCITY)
     return np.maximum(scaled, 1).astype(np.int64)
+
+
+def stretched(notes: Notes, factor: float) -> Notes:
+    """Notes of a recording that is played so that it lasts `factor` times as long."""
+    if factor == 1.0:
+        return notes
+    return dataclasses.replace(notes, onset=notes.onset * factor, offset=notes.offset * factor)

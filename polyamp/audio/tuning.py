@@ -1,0 +1,96 @@
+"""How far from concert pitch a recording is, and the same recording in tune.
+
+The models hear pitch on an axis that is fixed to A4 = 440 Hz. Old pianos, tapes, films and bands that tune by ear are off it by
+up to a quarter tone, and from a fifth of a semitone on notes are missed for that.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import soxr
+
+from polyamp import constants
+from polyamp.audio import filters
+from polyamp.audio.reading import Blocks
+
+_A4_HZ = 440.0
+_WINDOW = 4096  # Samples of a frame; one follows the other.
+_BLOCK = 32  # Frames transformed at a time.
+_LOWEST_HZ, _HIGHEST_HZ = 80.0, 2000.0  # Below, partials are not told apart; above, those of strings are sharp.
+_LEAST_PEAK = 0.03  # Of the frame's highest magnitude.
+_LEAST_AGREEMENT = 0.2  # Music has 0.3 to 0.9; a voice alone, and noise, less than 0.1.
+_LEAST_CENTS = 10.0  # What is less off is heard as well, and stays as it is.
+
+
+class Meter:
+    """Measures a recording block by block: see `measure`."""
+
+    def __init__(self) -> None:
+        self._rest = np.zeros(0, np.float32)
+        self._sum, self._weight = 0j, 0.0
+
+    def add(self, block: np.ndarray) -> None:
+        """Hears what follows, float32 [samples]."""
+        samples = np.concatenate([self._rest, block])
+        whole = len(samples) // _WINDOW * _WINDOW
+        frames = samples[:whole].reshape(-1, _WINDOW)
+        for first in range(0, len(frames), _BLOCK):
+            self._hear(frames[first : first + _BLOCK])
+        self._rest = samples[whole:]
+
+    def _hear(self, frames: np.ndarray) -> None:
+        """Adds the partials of frames, `[time, samples]`: each a vector whose direction is how far it is from a semitone."""
+        lowest, highest = (round(hertz * _WINDOW / constants.SAMPLE_RATE) for hertz in (_LOWEST_HZ, _HIGHEST_HZ))
+        magnitude = np.abs(np.fft.rfft(frames * filters.hann(_WINDOW))[:, : highest + 1])
+        below, here, above = magnitude[:, lowest - 1 : -2], magnitude[:, lowest:-1], magnitude[:, lowest + 1 :]
+        is_peak = (here > below) & (here >= above) & (here > _LEAST_PEAK * magnitude[:, lowest:].max(axis=1, keepdims=True))
+        left, top, right = (np.log(np.maximum(part[is_peak], 1e-12)) for part in (below, here, above))
+        # A parabola through the logarithms has its vertex so far from the bin.
+        offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-9)
+        hertz = (np.nonzero(is_peak)[1] + lowest + offset) * constants.SAMPLE_RATE / _WINDOW
+        weight = here[is_peak]
+        self._sum += complex(np.sum(weight * np.exp(2j * np.pi * 12 * np.log2(hertz / _A4_HZ))))
+        self._weight += float(np.sum(weight))
+
+    @property
+    def cents(self) -> float:
+        """As `measure`, of what has been heard."""
+        if abs(self._sum) <= _LEAST_AGREEMENT * self._weight:
+            return 0.0
+        return float(np.angle(self._sum)) / (2 * np.pi) * 100
+
+
+def measure(blocks: Iterable[np.ndarray]) -> float:
+    """How many cents (hundredths of a semitone) a recording is above the nearest equal temperament of A4 = 440 Hz.
+
+    The mean direction of its partials on a circle of one semitone, by their magnitudes.
+
+    Args:
+        blocks: The audio, 16 kHz mono float32 [samples] in blocks of any length, whose borders do not matter.
+
+    Returns:
+        -50 to 50; 0 where partials do not agree, as of voices and of noise.
+    """
+    meter = Meter()
+    for block in blocks:
+        meter.add(block)
+    return meter.cents
+
+
+def stretch_of(cents: float) -> float:
+    """By which factor a recording that is so many cents sharp has to last longer to be in tune; 1 if it is so well enough."""
+    return 2 ** (cents / 1200) if abs(cents) >= _LEAST_CENTS else 1.0
+
+
+def stretched(blocks: Blocks, factor: float) -> Blocks:
+    """A recording that lasts `factor` times as long, its pitch the lower for it; the recording itself if that is 1."""
+    if factor == 1.0:
+        return blocks
+
+    def slower() -> Iterator[np.ndarray]:
+        resampler = soxr.ResampleStream(constants.SAMPLE_RATE, constants.SAMPLE_RATE * factor, 1, "float32", "HQ")
+        for block in blocks():
+            yield resampler.resample_chunk(block)
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+    return slower

@@ -1,0 +1,97 @@
+"""How far recordings are from A4 = 440 Hz, against what is known of synthesized ones and against librosa."""
+
+import librosa
+import numpy as np
+import pytest
+import soxr
+
+from polyamp.audio import level, tuning
+
+RATE = 16_000
+
+
+def chords(cents, seconds=6.0, seed=0):
+    """Chords of decaying harmonic tones, so many cents above A4 = 440 Hz."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(0.5 * RATE)) / RATE
+    parts = []
+    for _ in range(int(seconds / 0.5)):
+        hertz = 440 * 2 ** ((rng.integers(45, 80, 3) - 69 + cents / 100) / 12)
+        parts.append(sum(np.sin(2 * np.pi * k * f * time) / k for f in hertz for k in range(1, 6)) * np.exp(-4 * time))
+    return (0.1 * np.concatenate(parts)).astype(np.float32)
+
+
+def in_blocks(audio, size):
+    return [audio[start : start + size] for start in range(0, len(audio), size)]
+
+
+@pytest.mark.parametrize("cents", [-45, -20, -3, 0, 8, 30, 45])
+def test_tuning_is_found_to_two_cents(cents):
+    audio = chords(cents)
+    assert tuning.measure([audio]) == pytest.approx(cents, abs=2.0)
+    assert tuning.measure([audio]) == pytest.approx(100 * librosa.estimate_tuning(y=audio, sr=RATE, n_fft=4096), abs=3.0)
+
+
+def test_a_quarter_tone_is_either():
+    assert abs(tuning.measure([chords(50)])) == pytest.approx(50, abs=1.0)
+
+
+@pytest.mark.parametrize("size", [1, 700, 4096, 50_000])
+def test_borders_of_blocks_do_not_matter(size):
+    audio = chords(20, seconds=1.0 if size == 1 else 6.0)
+    assert tuning.measure(in_blocks(audio, size)) == pytest.approx(tuning.measure([audio]), abs=1e-6)
+
+
+def test_level_and_offset_do_not_matter():
+    audio = chords(20)
+    for changed in (audio * 1e-3, audio + np.float32(0.5)):
+        assert tuning.measure([changed]) == pytest.approx(20, abs=1.0)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "silence", "too short", "noise", "glide"])
+def test_what_has_no_tuning_has_none(kind):
+    time = np.arange(10 * RATE) / RATE
+    audio = {
+        "nothing": np.zeros(0),
+        "silence": np.zeros(RATE),
+        "too short": chords(20)[:4000],
+        "noise": np.random.default_rng(0).normal(0, 0.1, 10 * RATE),
+        "glide": np.sin(2 * np.pi * np.cumsum(200 * 2 ** (time / 5)) / RATE),  # Two octaves, evenly.
+    }[kind]
+    assert tuning.measure([audio.astype(np.float32)]) == 0.0
+
+
+@pytest.mark.parametrize("cents", [-45, -12, 12, 45])
+def test_what_is_off_is_brought_to_concert_pitch(cents):
+    audio = chords(cents)
+    factor = tuning.stretch_of(tuning.measure([audio]))
+    assert factor == pytest.approx(2 ** (cents / 1200), abs=1e-3)
+    heard = np.concatenate(list(tuning.stretched(lambda: in_blocks(audio, 5000), factor)()))
+    assert len(heard) == pytest.approx(len(audio) * factor, abs=1)
+    assert tuning.measure([heard]) == pytest.approx(0, abs=1.0)
+    np.testing.assert_allclose(heard, soxr.resample(audio, RATE, RATE * factor, "HQ"), atol=1e-4)
+
+
+def test_what_is_nearly_in_tune_stays_as_it_is():
+    assert tuning.stretch_of(9.9) == tuning.stretch_of(-9.9) == 1.0
+
+    def blocks():
+        raise AssertionError("was read")
+
+    assert tuning.stretched(blocks, 1.0) is blocks
+
+
+def test_level_and_tuning_are_measured_in_one_pass():
+    audio, asked = chords(30), []
+
+    def blocks():
+        asked.append(1)
+        return in_blocks(audio, 10_000)
+
+    measured = level.Measured(blocks)
+    heard, factor = measured.in_tune()
+    assert (measured.cents, measured.level) == (tuning.measure([audio]), level.measure([audio]))
+    assert factor > 1 and heard.level == measured.level and len(asked) == 1
+    assert tuning.measure(heard()) == pytest.approx(0, abs=1.0)
+    in_tune, factor = level.Measured(lambda: [chords(3)]).in_tune()
+    assert factor == 1.0 and np.array_equal(in_tune()[0], chords(3))
