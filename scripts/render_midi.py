@@ -123,9 +123,9 @@ def _render_pieces(patterns: str, sounds: "Sequence[Sound]", settings: "tracks.S
             raise PolyampError(f"--midi: no file is called {part!r} or matches it.")
         paths += matching
     folder = make_folder(Path(_OUTPUT_DIR.value) / _SPLIT.value)
-    tracks.check_folder(folder, sounds, settings)
     renderings = [(path, variant) for path in dict.fromkeys(paths) for variant in range(_VARIANTS.value)]
-    tasks = [(path, variant, folder / f"Track{number:05d}") for number, (path, variant) in enumerate(renderings, start=1)]
+    places = tracks.folders(folder, renderings, sounds, settings)
+    tasks = [(path, variant, place) for (path, variant), place in zip(renderings, places, strict=True)]
     _do_all(tasks, functools.partial(tracks.render, sounds=sounds, settings=settings), "track")
 
 

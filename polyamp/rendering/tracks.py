@@ -3,8 +3,10 @@
 All choices are random and repeatable: they depend on the settings, the MIDI file's name and the number of the variant.
 """
 
+import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -66,16 +68,47 @@ class Settings:
     timeout: float = 300.0
 
 
-def check_folder(folder: Path, sounds: Sequence[Sound], settings: Settings) -> None:
-    """Raises `PolyampError` if a folder holds tracks that `render` would not leave beside its own, before it replaces any."""
-    for track in sorted(folder.glob("Track*")):
-        _found(track, _fingerprint(sounds, settings))
+def folders(parent: Path, renderings: Sequence[tuple[Path, int]], sounds: Sequence[Sound], settings: Settings) -> list[Path]:
+    """Where each MIDI file and variant goes: to its track of an earlier run, replaced if the file has changed, or to a new one.
+
+    Args:
+        parent: Folder of all tracks.
+        renderings: MIDI files and numbers of variants.
+        sounds, settings: As for `render`.
+
+    Raises:
+        PolyampError: In the folder are tracks that were not rendered, or not with these settings and SoundFonts.
+    """
+    there: dict[tuple[str, int], list[tuple[str | None, Path]]] = collections.defaultdict(list)
+    counts: collections.Counter[str] = collections.Counter()
+    tracks = sorted(parent.glob("Track*"))
+    for track in tracks:
+        found = _found(track, _fingerprint(sounds, settings)) or {}
+        variant = found.get("variant", counts[found["source"]])  # Earlier versions wrote neither this nor "midi".
+        there[found["source"], variant].append((found.get("midi"), track))
+        counts[found["source"]] += 1
+    checksums = [_checksum(path) if os.access(path, os.R_OK) else None for path, _ in renderings]
+    names = {track.name for track in tracks}
+    unused = (f"Track{number:05d}" for number in itertools.count(1) if f"Track{number:05d}" not in names)
+    chosen = []
+    for (path, variant), checksum in zip(renderings, checksums, strict=True):
+        candidates = there[path.name, variant]
+        own = [one for one in candidates if one[0] in (None, checksum)]
+        changed = [one for one in candidates if one[0] not in checksums]
+        if own or changed:
+            earlier = (own or changed)[0]
+            candidates.remove(earlier)
+            chosen.append(earlier[1])
+        else:
+            chosen.append(parent / next(unused))
+    return chosen
 
 
 def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], settings: Settings) -> None:
     """Renders a piece into a folder, which gets its name only when it is complete; nothing if it is there already.
 
-    Another piece or variant, or another file of that name, that was rendered there with the same settings is replaced.
+    Another piece or variant, or another file of that name, that was rendered there with the same settings is replaced; see
+    `folders`.
 
     Args:
         path: The MIDI file.

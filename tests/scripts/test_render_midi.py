@@ -215,9 +215,29 @@ def test_a_finished_track_is_not_rendered_again_unless_it_is_of_another_piece(
     script = render(midi=tmp_path / "midi" / "*.mid")
     monkeypatch.setattr(fluidsynth, "render", None)  # Would be an error to call.
     assert _run(script) == 0 and _contents(tmp_path / "out") == first
-    _midi(tmp_path / "midi" / "a.mid", PIANO)
+    _midi(tmp_path / "midi" / "a.mid", PIANO)  # Of which there is none yet.
     assert _run(render(midi=tmp_path / "midi" / "*.mid")) == 0
-    assert [_programs(tmp_path / "out" / "train" / f"Track0000{number}") for number in (1, 2)] == [[0], [33]]
+    assert [_programs(tmp_path / "out" / "train" / f"Track0000{number}") for number in (1, 2)] == [[33], [0]]
+    assert first.items() <= _contents(tmp_path / "out").items()
+    (tmp_path / "midi" / "b.mid").unlink()
+    before = _contents(tmp_path / "out")
+    script = render(midi=tmp_path / "midi" / "*.mid")
+    monkeypatch.setattr(fluidsynth, "render", None)
+    assert _run(script) == 0 and _contents(tmp_path / "out") == before
+
+
+def test_files_of_one_name_in_two_folders_have_tracks_of_their_own(
+    render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    both = [_midi(tmp_path / folder / "a.mid", notes) for folder, notes in (("one", BASS), ("two", PIANO))]
+    programs = []
+    for midi in (both, both[::-1]):
+        assert _run(render(midi=",".join(map(str, midi)))) == 0
+        programs.append([_programs(track) for track in sorted((tmp_path / "out" / "train").iterdir())])
+    assert programs == [[[33], [0]]] * 2
+    _midi(both[0], DRUMS)  # Changed, it replaces its own track and no other.
+    assert _run(render(midi=",".join(map(str, both[::-1])))) == 0
+    assert [_programs(track) for track in sorted((tmp_path / "out" / "train").iterdir())] == [[128], [0]]
 
 
 def test_more_variants_are_added_and_other_settings_refused(
@@ -227,8 +247,10 @@ def test_more_variants_are_added_and_other_settings_refused(
     for name in ("a", "b"):
         _midi(tmp_path / "midi" / f"{name}.mid", (0, False, rows))
     settings = {"midi": tmp_path / "midi" / "*.mid", "transpose": 12, "excerpt": 2}
-    for variants in (2, 3):
-        assert _run(render(**settings, variants=variants)) == 0
+    assert _run(render(**settings, variants=2)) == 0
+    first = _contents(tmp_path / "out")
+    assert _run(render(**settings, variants=3)) == 0
+    assert first.items() <= _contents(tmp_path / "out").items()
     tracks = sorted((tmp_path / "out" / "train").iterdir())
     assert len(tracks) == len({(track / "mix.flac").read_bytes() for track in tracks}) == 6
     before = _contents(tmp_path / "out")
