@@ -43,8 +43,9 @@ def _define_flags() -> flags.FlagValues:
     enum("mode", "train", ["train", "eval", "predict"], "What to do.")
     enum("model_type", "MELODIC", constants.MODEL_TYPES, "Which model.")
     string("model_dir", "Folder of checkpoints (default: train: ./runs; eval and predict: the weights in the package).")
-    string("model_id", "Name of this training; its files are in <model_dir>/<model_type>/<model_id> (default: a fresh one).")
-    string("load_id", "Id of the training whose latest checkpoint is loaded; * is the most recent of that model type.", "*")
+    string("model_id", "Name of a training, whose files are in <model_dir>/<model_type>/<model_id> (default: a fresh one).")
+    text = "Weights to start from or to use: an id, or ID/best; * is the most recent that fits; empty for none, in training."
+    string("load_id", text, "*")
     text = "Load from a checkpoint of the Full model; False: FULL from Melodic and Timbre ones (default: only FULL does)."
     flags.DEFINE_bool("load_full", None, text, flag_values=values)
     text = 'Hyperparameters as JSON, on top of --config: --hparams={"predict_frame_threshold":0.4}'
@@ -65,7 +66,7 @@ def _define_training_flags(values: flags.FlagValues) -> None:
     string, enum = functools.partial(_string, values), functools.partial(flags.DEFINE_enum, flag_values=values)
     count = functools.partial(flags.DEFINE_integer, lower_bound=1, flag_values=values)
     string("nsynth_examples_path", "TFRecords of single notes as NSynth has them, or tfds:nsynth/full, mixed into others.")
-    enum("dataset_type", None, ["nsynth", "slakh"], "What --examples_path holds for TIMBRE.")
+    enum("dataset_type", None, ["nsynth", "slakh"], "What --examples_path holds for TIMBRE: single notes, or recordings.")
     string("validation_examples_path", "TFRecords to validate on while training; the best checkpoint is kept as well.")
     text = "Training steps in all, those before a resumption included; each a batch of batch_size on every device."
     count("num_steps", 100_000, text)
@@ -73,7 +74,7 @@ def _define_training_flags(values: flags.FlagValues) -> None:
     count("checkpoint_interval", 1_000, "Training steps between checkpoints.")
     count("keep_checkpoint_max", 3, "How many checkpoints of a training are kept, besides the best.")
     string("cache_dir", "Folder where the features of the training audio are kept once computed; for training on a CPU.")
-    string("teacher_id", "Id of a trained Melodic model whose answers are part of the labels, for small networks.")
+    string("teacher_id", "Id of a Melodic model whose answers are part of the labels, for small networks; with --cache_dir.")
     text = "Start of all random numbers of a training."
     flags.DEFINE_integer("seed", 0, text, lower_bound=0, upper_bound=2**32 - 1, flag_values=values)
     text = "Devices to train on: one; mirrored: all of this machine; multi_worker: of all machines that TF_CONFIG names."
@@ -84,12 +85,12 @@ def _define_answer_flags(values: flags.FlagValues) -> None:
     string = functools.partial(_string, values)
     count = functools.partial(flags.DEFINE_integer, lower_bound=1, flag_values=values)
     count("eval_num_steps", None, "How many examples to evaluate (default: all).")
-    string("eval_name", "Name of the files with the scores.", "eval")
+    string("eval_name", "Name of the files with the scores (AUTOREGRESSIVE: the variant).", "eval")
     string("save_path", "Folder for each evaluated example's predicted MIDI and a picture of its piano rolls.")
     flags.DEFINE_alias("save-path", "save_path", flag_values=values)
     string("audio_filename", "Recordings to transcribe: files and globs, comma-separated.")
-    string("output_dir", "Folder for MIDI files (default: beside the audio) or for scores (default: the model's folder).")
-    string("transcribed_file_suffix", "Comes between the recording's name and .mid.", "-polyamp")
+    string("output_dir", "Folder for MIDI files (default: beside the audio) or for scores (default: the model's, or ./eval).")
+    string("transcribed_file_suffix", "Comes between the recording's name and .mid (of TIMBRE .json).", "-polyamp")
     tempo = functools.partial(flags.DEFINE_float, lower_bound=4, upper_bound=4000, flag_values=values)
     tempo("qpm", constants.DEFAULT_QPM, "Tempo that the MIDI files state.")
 

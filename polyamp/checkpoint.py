@@ -214,8 +214,8 @@ def find(model_dir: str | Path, model_type: str, load_id: str = "*") -> Path:
     Args:
         model_dir: Folder of all models.
         model_type: Which of them.
-        load_id: An id (its latest step), `*` or a pattern (the most recently written of those), or `<id>/best`,
-            `<id>/ckpt-00001000` for one file.
+        load_id: An id (its latest step; one that is not there may be of the weights in the package), `*` or a pattern (the most
+            recently written of those), or `<id>/best`, `<id>/ckpt-00001000` for one file.
 
     Raises:
         CheckpointError: There is none; says where it looked and which ids there are.
@@ -225,6 +225,8 @@ def find(model_dir: str | Path, model_type: str, load_id: str = "*") -> Path:
     if load_id and "*" not in load_id and exact.is_file():
         return exact
     latest = latest_of_each(root, load_id or "*")
+    if not latest and load_id and not set("*?[") & set(load_id):
+        latest = latest_of_each(EMBEDDED / model_type, load_id)
     if latest:
         return latest[0]
     ids = sorted(path.parent.name for path in latest_of_each(root))

@@ -10,8 +10,9 @@ Two things become smaller, each if its flag is given:
 
     python scripts/slim_network.py --model_dir=runs --load_id=large --model_id=small --rank=32 --mixing_channels=8 \\
         --examples_path='maps/train*'
-    python polyamp_runner.py --model_dir=runs --load_id=small --model_id=trained \\
-        --hparams='{"conv_rank": 32, "mixing_channels": 8}' ...
+    python polyamp_runner.py --model_dir=runs --load_id=small --model_id=trained --config=melodic_compact ...
+
+The first is for networks with whole convolutions (`"conv_rank": 0`); those of the preset `melodic_compact` are in two.
 """
 
 import functools
