@@ -51,7 +51,7 @@ def _log_frequency(hparams: AutoregressiveHParams) -> Step:
     longest = max(hparams.spec_windows)
     parts = [
         (slice(longest - length, longest), filters.hann(length), weights)
-        for length, weights in trimmed_filters(hparams.spec_windows).items()
+        for length, weights in trimmed_filters(hparams.spec_windows, hparams.a4_hz).items()
     ]
 
     def step(samples: np.ndarray) -> np.ndarray:

@@ -58,9 +58,17 @@ class StreamingTranscriber:
         self._is_finished = False
 
     @classmethod
-    def load(cls, model_dir: str | None = None, load_id: str = "*") -> "StreamingTranscriber":
-        """One with trained weights: those that come with the package, or of a training; see `checkpoint.load_model`."""
-        return cls(state_stream.load(*checkpoint.locate("AUTOREGRESSIVE", model_dir, load_id)))
+    def load(cls, model_dir: str | None = None, load_id: str = "*", **overrides: object) -> "StreamingTranscriber":
+        """One with trained weights: those that come with the package, or of a training.
+
+        Args:
+            model_dir, load_id: As `checkpoint.load_model`.
+            overrides: Settings, such as `a4_hz=432.0` for an instrument that is tuned so; the names are those of `--hparams`.
+
+        Raises:
+            CheckpointError, HParamsError: As `checkpoint.load_model`.
+        """
+        return cls(state_stream.load(*checkpoint.locate("AUTOREGRESSIVE", model_dir, load_id, overrides=overrides)))
 
     @property
     def hop_length(self) -> int:

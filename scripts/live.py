@@ -55,6 +55,7 @@ _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of models; default: 
 _LOAD_ID = flags.DEFINE_string(
     "load_id", "*", "Which checkpoint in it, as for polyamp_runner.py; of those in the package also autoregressive_low_latency."
 )
+_A4 = flags.DEFINE_float("a4", 440.0, "Tuning of the instrument: Hz of its A above middle C.", 420.0, 460.0)
 _QUIET = flags.DEFINE_bool("quiet", False, "Do not print the notes.")
 
 _SLOWEST, _FASTEST = 0.01, 10_000.0  # Times real time.
@@ -71,7 +72,8 @@ def _live() -> None:
     with _midi_port(_MIDI_PORT.value) if _MIDI_PORT.value else contextlib.nullcontext() as port:
         from polyamp import live, streaming
 
-        transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value)
+        tuning = {"a4_hz": _A4.value} if _A4.present else {}
+        transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value, **tuning)
         events: list[NoteEvent] = []
         is_over = False
 

@@ -8,7 +8,7 @@ import pytest
 import soxr
 
 import polyamp_runner
-from polyamp import assess, checkpoint, notes, predict, recognize, streaming
+from polyamp import assess, checkpoint, notes, predict, recognize, streaming, transcribe
 from polyamp.audio import reading
 from polyamp.data.example import Example
 
@@ -71,6 +71,23 @@ def test_the_full_model_hears_that_a_piano_plays(tmp_path):
     found = notes.read_midi(tmp_path / "handel_air-polyamp.mid")
     assert len(found) > 40
     assert np.mean(found.program == 0) > 0.9
+
+
+def test_the_autoregressive_model_hears_an_instrument_in_its_own_tuning():
+    factor = 2 ** (40 / 1200)
+    sharp = soxr.resample(reading.read(RECORDING), factor, 1)
+    reference = _intervals_and_pitches(notes.stretched(notes.read_midi(REFERENCE), 1 / factor))
+    f1 = {}
+    for a4_hz in (440.0, 440.0 * factor):
+        transcriber = streaming.StreamingTranscriber.load(a4_hz=a4_hz)
+        heard = streaming.to_notes([*transcriber.push(sharp), *transcriber.finish()])
+        estimate = _intervals_and_pitches(heard)
+        f1[a4_hz] = mir_eval.transcription.precision_recall_f1_overlap(*reference, *estimate, offset_ratio=None)[2]
+        loaded = checkpoint.load_model("AUTOREGRESSIVE", overrides={"a4_hz": a4_hz})  # In Keras.
+        in_keras = _intervals_and_pitches(transcribe.transcribe(loaded.model, lambda: [sharp], loaded.hparams))
+        np.testing.assert_array_equal(in_keras[1], estimate[1])
+        np.testing.assert_allclose(in_keras[0], estimate[0], atol=1e-3)
+    assert f1[440.0 * factor] > 0.85 and f1[440.0] < 0.75, f1
 
 
 @pytest.mark.parametrize("load_id", ["autoregressive_compact", "autoregressive_low_latency"])

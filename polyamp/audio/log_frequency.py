@@ -12,6 +12,7 @@ import numpy as np
 from polyamp import constants
 from polyamp.audio.filters import hann
 
+A4_HZ = 440.0  # Concert pitch.
 BINS_PER_SEMITONE = 3
 NUM_BINS = 98 * BINS_PER_SEMITONE  # From A0 up to 7.8 kHz, just below half the sample rate.
 WINDOWS = (4096, 2048)  # Samples; the long one resolves low pitches, the short one times high ones. Those of most models.
@@ -20,10 +21,10 @@ _BLOCK = 32  # Frames transformed at a time: what fits into a processor's cache,
 FLOOR_DB = -80.0  # Relative to a full-scale sine; maps to 0, the sine itself to 1.
 
 
-def bin_frequencies() -> np.ndarray:
+def bin_frequencies(a4_hz: float = A4_HZ) -> np.ndarray:
     """Centre frequencies in Hz, `[NUM_BINS]`: bin `3 p + 1` is pitch `MIN_MIDI_PITCH + p`, its neighbours 1/3 semitone off."""
     semitones = (np.arange(NUM_BINS) - 1) / BINS_PER_SEMITONE + constants.MIN_MIDI_PITCH
-    return 440.0 * 2.0 ** ((semitones - 69) / 12)
+    return a4_hz * 2.0 ** ((semitones - 69) / 12)
 
 
 def harmonic_offsets(harmonics: Sequence[float]) -> list[int]:
@@ -31,14 +32,14 @@ def harmonic_offsets(harmonics: Sequence[float]) -> list[int]:
     return [int(round(12 * BINS_PER_SEMITONE * np.log2(harmonic))) for harmonic in harmonics]
 
 
-def filterbank(window: int, is_long: bool) -> np.ndarray:
+def filterbank(window: int, is_long: bool, a4_hz: float = A4_HZ) -> np.ndarray:
     """Triangular filters over the power spectrum of one window length, `[window / 2 + 1, NUM_BINS]` float32.
 
     A filter reaches to its neighbours' centres, or one FFT bin where those are nearer than the FFT can tell apart (there it
     interpolates). Filters on the other side of the crossover are zero, so that the sum over both windows, of which one
     `is_long`, covers every bin once.
     """
-    centre = bin_frequencies()
+    centre = bin_frequencies(a4_hz)
     fft_step = constants.SAMPLE_RATE / window
     step = centre * (2.0 ** (1 / (12 * BINS_PER_SEMITONE)) - 1)
     half_width = np.maximum(step, fft_step)
@@ -56,9 +57,9 @@ def _trimmed(weights: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def trimmed_filters(windows: tuple[int, ...]) -> dict[int, np.ndarray]:
+def trimmed_filters(windows: tuple[int, ...], a4_hz: float = A4_HZ) -> dict[int, np.ndarray]:
     """For a longer and a shorter window its filters for its own bins, `[frequency, bin]`; frequencies above them left out."""
-    return {window: _trimmed(filterbank(window, window == max(windows))) for window in windows}
+    return {window: _trimmed(filterbank(window, window == max(windows), a4_hz)) for window in windows}
 
 
 def paddings(windows: tuple[int, ...], align_ends: bool) -> dict[int, tuple[int, int]]:

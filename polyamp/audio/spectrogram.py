@@ -180,7 +180,7 @@ class LogFrequencySpectrogram(FixedFloat32Layer):
     Input `[batch, samples]`, float32 in [-1, 1] at 16 kHz. Output `[batch, 1 + samples // hop, 294]`, float32, 0 for silence
     and 1 for a full-scale sine; frame `t` is centred on sample `t * hop`, with silence beyond both ends. With `align_ends` only
     the longer window is, and the shorter one ends with it: it hears what is newest. The value of a frame depends on the samples
-    under its window alone, never on the loudness of the rest.
+    under its window alone, never on the loudness of the rest. The bins are those of instruments whose A4 is `a4_hz`.
     """
 
     def __init__(
@@ -188,13 +188,15 @@ class LogFrequencySpectrogram(FixedFloat32Layer):
         hop_length: int = 512,
         windows: tuple[int, ...] = log_frequency.WINDOWS,
         align_ends: bool = False,
+        a4_hz: float = log_frequency.A4_HZ,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.hop_length = hop_length
         self.windows = tuple(windows)
         self.align_ends = align_ends
-        self._filters = log_frequency.trimmed_filters(self.windows)
+        self.a4_hz = a4_hz
+        self._filters = log_frequency.trimmed_filters(self.windows, a4_hz)
 
     def call(self, audio: Any) -> Any:
         bands = []
@@ -211,7 +213,12 @@ class LogFrequencySpectrogram(FixedFloat32Layer):
         return (input_shape[0], None if samples is None else 1 + samples // self.hop_length, log_frequency.NUM_BINS)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "hop_length": self.hop_length, "windows": self.windows, "align_ends": self.align_ends}
+        own = {"hop_length": self.hop_length, "windows": self.windows, "align_ends": self.align_ends}
+        if (
+            self.a4_hz != log_frequency.A4_HZ
+        ):  # Caches of spectrograms from before there was this are still what they should be.
+            own["a4_hz"] = self.a4_hz
+        return {**super().get_config(), **own}
 
 
 def make_spectrogram(hparams: MelodicHParams, name: str = "spectrogram") -> keras.layers.Layer:
@@ -226,7 +233,7 @@ def make_spectrogram(hparams: MelodicHParams, name: str = "spectrogram") -> kera
     """
     if hparams.spec_type == "log_frequency":
         if isinstance(hparams, AutoregressiveHParams):
-            return LogFrequencySpectrogram(hparams.hop_length, hparams.spec_windows, align_ends=True, name=name)
+            return LogFrequencySpectrogram(hparams.hop_length, hparams.spec_windows, True, hparams.a4_hz, name=name)
         return LogFrequencySpectrogram(hparams.hop_length, name=name)
     if hparams.spec_type == "mel":
         return MelSpectrogram(

@@ -11,9 +11,9 @@ import soxr
 
 from polyamp import constants
 from polyamp.audio import filters
+from polyamp.audio.log_frequency import A4_HZ
 from polyamp.audio.reading import Blocks
 
-_A4_HZ = 440.0
 _WINDOW = 4096  # Samples of a frame; one follows the other.
 _BLOCK = 32  # Frames transformed at a time.
 _LOWEST_HZ, _HIGHEST_HZ = 80.0, 2000.0  # Below, partials are not told apart; above, those of strings are sharp.
@@ -49,7 +49,7 @@ class Meter:
         offset = 0.5 * (left - right) / np.minimum(left - 2 * top + right, -1e-9)
         hertz = (np.nonzero(is_peak)[1] + lowest + offset) * constants.SAMPLE_RATE / _WINDOW
         weight = here[is_peak]
-        self._sum += complex(np.sum(weight * np.exp(2j * np.pi * 12 * np.log2(hertz / _A4_HZ))))
+        self._sum += complex(np.sum(weight * np.exp(2j * np.pi * 12 * np.log2(hertz / A4_HZ))))
         self._weight += float(np.sum(weight))
 
     @property

@@ -20,6 +20,13 @@ def sine(frequency, amplitude=1.0, seconds=1.0):
 
 def test_middle_bin_of_every_pitch_is_its_frequency():
     np.testing.assert_allclose(bin_frequencies()[1 : 3 * 88 : 3], librosa.midi_to_hz(np.arange(21, 109)), rtol=1e-12)
+    np.testing.assert_allclose(bin_frequencies(430.0) / bin_frequencies(), 430 / 440, rtol=1e-12)
+
+
+@pytest.mark.parametrize("a4_hz", [420.0, 460.0])
+def test_no_bin_is_lost_in_any_tuning(a4_hz):
+    for windows in (log_frequency.WINDOWS, (2048, 1024)):
+        assert sum(part.shape[1] for part in log_frequency.trimmed_filters(windows, a4_hz).values()) == log_frequency.NUM_BINS
 
 
 @pytest.mark.parametrize("pitch", [45, 60, 72, 84, 96, 108])
