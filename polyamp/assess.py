@@ -87,7 +87,8 @@ def assess_timbre(model: keras.Model, hparams: TimbreHParams, example: "Example"
     reference = example.begun
     if not len(reference):
         raise DataError(f"{example.id}: has no notes whose families could be told.")
-    probabilities = transcribe.predict_families(model, lambda: [example.audio], reference, hparams)
+    heard, stretch = transcribe.in_tune(lambda: [example.audio], hparams)
+    probabilities = transcribe.predict_families(model, heard, notes.stretched(reference, stretch), hparams)
     posteriors = instruments.choose_families(probabilities, reference, hparams)
     estimate = instruments.with_programs(reference, posteriors, hparams)
     families = metrics.families_of(reference), posteriors.argmax(axis=1)

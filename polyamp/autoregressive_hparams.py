@@ -17,10 +17,10 @@ class AutoregressiveHParams(MelodicHParams):
     shift; `configs/autoregressive_compact.json` is the one that ships.
     """
 
-    UNUSED = ROLL_SETTINGS | {"cqt_bins_per_octave"}
+    UNUSED = ROLL_SETTINGS | {"cqt_bins_per_octave", "predict_in_tune"}
 
     spec_type: str = structural("mel", choices=("mel", "log_frequency"))
-    spec_fmin: float = structural(30.0, 1.0, 8000.0)  # Hz
+    spec_fmin: float = structural(30.0, 1.0, 8000.0, only=("spec_type", "mel"))  # Hz
     architecture: str = structural("conv_lstm", choices=("conv_lstm", "pitch_shared"))
     batch_size: int = field(16, 1, 65_536)
     train_frames: int = field(641, 8, 1_000_000)  # 327,680 samples.

@@ -214,8 +214,8 @@ def find(model_dir: str | Path, model_type: str, load_id: str = "*") -> Path:
     Args:
         model_dir: Folder of all models.
         model_type: Which of them.
-        load_id: An id (its latest step; one that is not there may be of the weights in the package), `*` or a pattern (the most
-            recently written of those), or `<id>/best`, `<id>/ckpt-00001000` for one file.
+        load_id: An id (its latest step), `*` or a pattern (the most recently written of those), or `<id>/best`,
+            `<id>/ckpt-00001000` for one file.
 
     Raises:
         CheckpointError: There is none; says where it looked and which ids there are.
@@ -225,13 +225,22 @@ def find(model_dir: str | Path, model_type: str, load_id: str = "*") -> Path:
     if load_id and "*" not in load_id and exact.is_file():
         return exact
     latest = latest_of_each(root, load_id or "*")
-    if not latest and load_id and not set("*?[") & set(load_id):
-        latest = latest_of_each(EMBEDDED / model_type, load_id)
     if latest:
         return latest[0]
     ids = sorted(path.parent.name for path in latest_of_each(root))
     known = f"ids there: {', '.join(ids)}" if ids else f"no {model_type} checkpoint at all is there"
     raise CheckpointError(f"{root}: no checkpoint for --load_id={load_id}; {known}. Train one, or check --model_dir.")
+
+
+def find_anywhere(model_dir: str | Path, model_type: str, load_id: str) -> Path:
+    """As `find`, but an id that is not there may be one of the package's: for what trainings start from or learn from."""
+    try:
+        return find(model_dir, model_type, load_id)
+    except CheckpointError:
+        of_package = [] if set("*?[/") & set(load_id) else latest_of_each(EMBEDDED / model_type, load_id)
+        if not of_package:
+            raise
+        return of_package[0]
 
 
 def latest_of_each(root: Path, pattern: str = "*") -> list[Path]:
@@ -361,8 +370,6 @@ def restore_parts(paths: Sequence[Path], model: "keras.Model") -> list[dict[str,
 
 def require_same_structure(stored: MelodicHParams, given: MelodicHParams, path: Path) -> None:
     """Raises `HParamsError`, naming the settings, if weights trained with `stored` can't be used with `given`."""
-    before, after = hparams_lib.structure(stored), hparams_lib.structure(given)
-    common = [name for name in before if name in after]  # Settings of another architecture are not.
-    changed = [f"{name} ({before[name]} there, {after[name]} here)" for name in common if before[name] != after[name]]
+    changed = [f"{name} ({there} there, {here} here)" for name, (there, here) in hparams_lib.differing(stored, given).items()]
     if changed:
         raise HParamsError(f"{path}: was trained with other settings that its weights depend on: {'; '.join(changed[:4])}.")

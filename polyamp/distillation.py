@@ -25,14 +25,15 @@ def load_teacher(model_dir: str | Path, teacher_id: str, front_end: keras.layers
 
     Args:
         model_dir: Folder of all models.
-        teacher_id: See `checkpoint.find`.
+        teacher_id: See `checkpoint.find_anywhere`.
         front_end: The spectrogram layer of the model that is to learn, whose spectra the teacher must hear, too.
 
     Raises:
         CheckpointError: No such checkpoint, or it does not fit.
         HParamsError: The teacher hears other spectra.
     """
-    loaded = checkpoint.load_model("MELODIC", model_dir, teacher_id)
+    path = checkpoint.find_anywhere(model_dir, "MELODIC", teacher_id)
+    loaded = checkpoint.load_model("MELODIC", path.parents[2], f"{path.parent.name}/{path.stem}")
     teacher = cast("keras.Model", loaded.model)
     if _settings(teacher.get_layer("spectrogram")) != _settings(front_end):
         raise HParamsError(

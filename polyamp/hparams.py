@@ -48,6 +48,12 @@ def structure(hparams: MelodicHParams) -> dict[str, Any]:
     return found
 
 
+def differing(stored: MelodicHParams, given: MelodicHParams) -> dict[str, tuple[Any, Any]]:
+    """The settings of `structure` that both have and that differ, with both values."""
+    before, after = structure(stored), structure(given)
+    return {name: (before[name], after[name]) for name in before if name in after and before[name] != after[name]}
+
+
 def part(model_type: str, hparams: MelodicHParams) -> MelodicHParams:
     """The settings of one part of a Full model, or the settings themselves if they are of that type.
 
@@ -89,7 +95,7 @@ def merge(base: MelodicHParams, overrides: Mapping[str, Any], source: str = "--h
         HParamsError: Names the field, its type and range, and for an unknown name the nearest known ones.
     """
     merged = _merged(base, overrides, source)
-    _warn_of_unused(merged, overrides, source)
+    _warn_of_unused(merged, overrides)
     return merged
 
 
@@ -114,14 +120,14 @@ def _merged(base: MelodicHParams, overrides: Mapping[str, Any], source: str) -> 
     return dataclasses.replace(base, **values)
 
 
-def _warn_of_unused(merged: MelodicHParams, overrides: Iterable[str], source: str) -> None:
+def _warn_of_unused(merged: MelodicHParams, given: Iterable[str]) -> None:
     """Says which of the settings given, by name, have no effect as those are that they were merged into."""
     own, unused = {field.name for field in dataclasses.fields(merged)}, merged.unused()
-    for name in sorted(ALIASES.get(given, given) for given in overrides):
+    for name in sorted({ALIASES.get(name, name) for name in given}):
         if name not in own:
-            _warn_once(f"{source}: {name} has no effect on {type(merged).__name__}.")
+            _warn_once(f"{name} has no effect on {type(merged).__name__}.")
         elif name in unused:
-            _warn_once(f"{source}: {name} has no effect {unused[name]}.")
+            _warn_once(f"{name} has no effect {unused[name]}.")
 
 
 @functools.cache
@@ -208,11 +214,12 @@ def preset_path(config: str) -> Path:
 def resolve(model_type: str, config: str | None = None, overrides: Mapping[str, Any] | None = None) -> MelodicHParams:
     """Defaults of `model_type`, then the preset, then the overrides."""
     resolved = checked(model_type, config, overrides)
-    if config:  # What has no effect with its own settings either.
-        of_preset = checked(model_type, config)
-        names = [name for name in read_json(preset_path(config)) if name not in resolved.unused() or name in of_preset.unused()]
-        _warn_of_unused(resolved, names, f"--config={config}")
-    _warn_of_unused(resolved, overrides or {}, "--hparams")
+    given = set(overrides or {})
+    if config:  # A preset's settings need no warning where the overrides are why they have no effect.
+        without = checked(model_type, config).unused()
+        preset = {ALIASES.get(name, name) for name in read_json(preset_path(config))}
+        given |= {name for name in preset if name not in resolved.unused() or name in without}
+    _warn_of_unused(resolved, given)
     return resolved
 
 

@@ -45,7 +45,6 @@ ROLL_SETTINGS = frozenset(
     | {"onset_loss_weight", "offset_loss_weight", "frame_loss_weight", "velocity_loss_weight", "teacher_share"}
     | {"predict_onset_threshold", "predict_frame_threshold", "predict_offset_threshold", "predict_offset_weight"}
     | {"active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement", "predict_level_db"}
-    | {"predict_in_tune"}
 )
 
 
@@ -72,7 +71,7 @@ class MelodicHParams:
     hop_length: int = structural(512, 1, 16_384)  # Samples.
     spec_n_bins: int = structural(229, 1, 2048, only=("spec_type", "cqt", "mel"))
     cqt_bins_per_octave: int = structural(28, 1, 240, only=("spec_type", "cqt"))
-    spec_fmin: float = structural(27.5, 1.0, 8000.0)  # Hz; the lowest CQT bin or mel edge.
+    spec_fmin: float = structural(27.5, 1.0, 8000.0, only=("spec_type", "cqt", "mel"))  # Hz; the lowest CQT bin or mel edge.
     mel_fmax: float = structural(8000.0, 1.0, 8000.0, only=("spec_type", "mel"))  # Hz
     mel_window: int = structural(2048, 64, 65_536, only=("spec_type", "mel"))  # Samples.
 
@@ -199,6 +198,8 @@ class MelodicHParams:
             other, *values = given.metadata["only"] or (None,)
             if other and getattr(self, other) not in values:
                 why.setdefault(given.name, f" with {other} {getattr(self, other)!r}")
+        if not any(self.mixing_after):
+            why = dict.fromkeys(("mixing_channels", "mixing_intervals"), f" with mixing_after {list(self.mixing_after)}") | why
         return {name: f"on {type(self).__name__}{reason}" for name, reason in why.items()}
 
     @property
@@ -216,7 +217,7 @@ class TimbreHParams(MelodicHParams):
 
     UNUSED = (
         ROLL_SETTINGS
-        | {"onset_bias_ms", "velocity_smoothing", "spec_n_bins", "cqt_bins_per_octave", "mel_fmax", "mel_window"}
+        | {"onset_bias_ms", "velocity_smoothing", "spec_fmin", "spec_n_bins", "cqt_bins_per_octave", "mel_fmax", "mel_window"}
         | {f.name for f in dataclasses.fields(MelodicHParams) if f.metadata["only"][:1] == ("architecture",)}
     )
 
@@ -282,6 +283,16 @@ class TimbreHParams(MelodicHParams):
             sizes = getattr(self, name)
             if len(set(sizes)) < len(sizes):
                 raise HParamsError(f"{name} names a size twice: {list(sizes)}.")
+
+    def unused(self) -> dict[str, str]:
+        """As of a Melodic model."""
+        why = super().unused()
+        if self.timbre_architecture == "filters" and not self.timbre_spec_fmin:
+            why.pop("spec_fmin", None)
+        if self.family_loss == "crossentropy" and not isinstance(self, FullHParams):  # Whose rolls have the other loss.
+            reason = f"on {type(self).__name__} with family_loss 'crossentropy'"
+            why |= dict.fromkeys(("family_recall_weight", "family_absent_weight"), reason)
+        return why
 
     @property
     def timbre_lowest_hz(self) -> float:

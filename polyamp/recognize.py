@@ -27,7 +27,7 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
         and "offset" in seconds, MIDI "pitch", "velocity", "family" and its "probability".
         Without notes "family" is None and the others are empty.
     """
-    heard, stretch = in_tune(blocks, melodic.hparams)
+    heard, stretch = in_tune(blocks, hparams)
     found = notes.from_rolls(rolls_of(melodic.model, heard, melodic.hparams), melodic.hparams)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}

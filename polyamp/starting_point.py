@@ -88,13 +88,11 @@ def _to_take_over(directory: Path, hparams: MelodicHParams, load_id: str, load_f
     for may be missing.
     """
     model_type, root = directory.parent.name, directory.parent.parent
-    wanted = hparams_lib.structure(hparams)
     is_asked_for = load_full is not None
     load_full = model_type == "FULL" if load_full is None else load_full
 
     def differs(path: Path) -> list[str]:
-        stored = hparams_lib.structure(checkpoint.stored_hparams(path))
-        return [name for name in wanted if name in stored and stored[name] != wanted[name] and _is_of(path, name)]
+        return [name for name in hparams_lib.differing(checkpoint.stored_hparams(path), hparams) if _is_of(path, name)]
 
     def fits(path: Path) -> bool:
         try:
@@ -116,7 +114,7 @@ def _to_take_over(directory: Path, hparams: MelodicHParams, load_id: str, load_f
                 f"{root}: no {missing} checkpoint that fits, as --load_full={load_full} asks for; leave it out."
             )
         return []
-    paths = [checkpoint.find(root, kind, load_id) for kind in types]
+    paths = [checkpoint.find_anywhere(root, kind, load_id) for kind in types]
     for path in paths:
         if differs(path):
             raise HParamsError(

@@ -175,7 +175,7 @@ def train(
         validation_examples_path: TFRecords to transcribe at every checkpoint, of the same type; the best one by note F1, or
             by the families of notes, is kept as best.npz.
         cache_dir: Compute the spectrograms once and keep them there; training then runs on any Keras backend.
-        teacher_id: A Melodic model under `model_dir` (see `checkpoint.find`) whose answers are `hparams.teacher_share` of the
+        teacher_id: A Melodic model under `model_dir` (see `find_anywhere`) whose answers are `hparams.teacher_share` of the
             labels; with `cache_dir`.
         seed: Of weights, crops and augmentation.
         strategy: One of `distribution.STRATEGIES`.

@@ -45,7 +45,7 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
 
 
 def in_tune(blocks: Blocks, hparams: MelodicHParams) -> tuple[level.Measured, float]:
-    """A recording as a Melodic or Full model should hear it, and by which factor it lasts longer then: `predict_in_tune`."""
+    """A recording as a model should hear it, in tune if `predict_in_tune`, and by which factor it lasts longer then."""
     measured = level.Measured(blocks)
     return measured.in_tune() if hparams.predict_in_tune else (measured, 1.0)
 

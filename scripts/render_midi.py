@@ -6,8 +6,8 @@
 Each stem of a piece gets a SoundFont, a program, a loudness and a room of its own at random, as Slakh itself was made (Manilow
 et al. 2019); --articulate, --alter, --double, --synthesize and --effects make stems differ more than SoundFonts
 do. The choices depend on --seed, the file's name and the number of the variant only. A finished track is not rendered
-again; other settings need another folder. Single notes are added to those that are there.
-With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout:
+again; other settings need another folder, and so do other files of the same name. Single notes are added to those that
+are there. With --single_notes in place of --midi it renders notes of single instruments, in NSynth's layout:
 
     python scripts/render_midi.py --single_notes=mallet,organ --output_dir=single
     python scripts/create_tfrecords.py --dataset=nsynth --input_dir=single --output_dir=single_tfrecords
@@ -137,6 +137,7 @@ def _render_single_notes(families: Sequence[str], sounds: "Sequence[Sound]", set
     folder = Path(_OUTPUT_DIR.value) / single_notes.FOLDERS[_SPLIT.value]
     make_folder(folder / "audio")
     of_instruments = single_notes.read_entries(folder)
+    single_notes.check_instruments(tasks, of_instruments, settings.seed, folder)
 
     def render(sound: "Sound", name: str) -> None:
         of_instruments[name] = single_notes.render(sound, name, folder, _VARIANTS.value, settings.seed, settings.timeout)

@@ -272,13 +272,15 @@ def test_a_published_timbre_model_hears_in_a_full_one_what_it_was_trained_on(tmp
 @pytest.mark.parametrize("model_type", ["MELODIC", "TIMBRE", "FULL", "AUTOREGRESSIVE"])
 def test_an_id_of_the_package_is_there_for_trainings_too_unless_there_is_one_of_that_name(tmp_path, model_type):
     name = f"{model_type.lower()}_compact"
-    embedded = checkpoint.find(tmp_path, model_type, name)
+    embedded = checkpoint.find_anywhere(tmp_path, model_type, name)
     assert embedded.parent == checkpoint.EMBEDDED / model_type / name
     own = tmp_path / model_type / name / "ckpt-00000001.npz"
     own.parent.mkdir(parents=True)
     own.touch()
-    assert checkpoint.find(tmp_path, model_type, name) == own
+    assert checkpoint.find_anywhere(tmp_path, model_type, name) == own
     own.unlink()
     for pattern in ("*", f"{name[:-1]}?", f"{name[:-1]}[t]", f"{name}/best"):
         with pytest.raises(CheckpointError, match="no checkpoint for --load_id"):
-            checkpoint.find(tmp_path, model_type, pattern)
+            checkpoint.find_anywhere(tmp_path, model_type, pattern)
+    with pytest.raises(CheckpointError, match=f"no checkpoint for --load_id={name}"):  # Elsewhere --model_dir is what it says.
+        checkpoint.find(tmp_path, model_type, name)

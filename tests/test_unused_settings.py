@@ -58,6 +58,7 @@ def others(settings):
         ("MELODIC", _SHARED),
         ("TIMBRE", {"timbre_architecture": "pitch_shared", "timbre_channels": 4, "timbre_dilations": [1]}),
         pytest.param("TIMBRE", {"timbre_architecture": "harmonics", "timbre_patch_units": [8]}, marks=pytest.mark.slow),
+        ("FULL", {**_SHARED, "timbre_architecture": "pitch_shared", "timbre_channels": 4, "timbre_dilations": [1]}),
         ("AUTOREGRESSIVE", {**_SHARED, **_RECURRENT}),
         pytest.param("AUTOREGRESSIVE", {**_RECURRENT, "spec_n_bins": 40}, marks=pytest.mark.slow),
     ],
@@ -90,8 +91,8 @@ def test_what_is_said_to_have_no_effect_has_none(model_type, settings, data, tmp
 
 @pytest.mark.parametrize("model_type", ["MELODIC", "FULL", "AUTOREGRESSIVE"])
 def test_nor_on_the_notes_that_are_found(model_type):
-    plain = predict.load(model_type)
-    changed = predict.load(model_type, None, "*", None, None, others(plain.hparams))
+    plain = checkpoint.load_model(model_type)
+    changed = checkpoint.load_model(model_type, overrides=others(plain.hparams))
     blocks = reading.Repeated(RECORDING)
     assert changed.hparams != plain.hparams
     first, second = (transcribe.transcribe(loaded.model, blocks, loaded.hparams) for loaded in (plain, changed))
@@ -101,8 +102,8 @@ def test_nor_on_the_notes_that_are_found(model_type):
 
 
 def test_nor_on_families():
-    plain, melodic = predict.load("TIMBRE"), predict.load("MELODIC")
-    changed = predict.load("TIMBRE", None, "*", None, None, others(plain.hparams))
+    plain, melodic = checkpoint.load_model("TIMBRE"), predict.load("MELODIC")
+    changed = checkpoint.load_model("TIMBRE", overrides=others(plain.hparams))
     first, second = (
         recognize.recognize(loaded.model, melodic, reading.Repeated(RECORDING), loaded.hparams) for loaded in (plain, changed)
     )

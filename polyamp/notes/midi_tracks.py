@@ -76,17 +76,18 @@ def _track(timed: _Timed) -> mido.MidiTrack:
 
 
 def _programs_after_ends(messages: list[_Message]) -> list[_Message]:
-    """The messages of one tick, the ends of notes that began before it before the first program change."""
+    """The messages of one tick, program changes, and the notes that begin after these, behind the ends of earlier notes."""
     begun: set[tuple[int, int]] = set()
-    first: list[_Message] = []
-    then: list[_Message] = []
+    waiting: list[_Message] = []  # From the first program change on.
+    ordered: list[_Message] = []
     for message in messages:
+        is_end = message.type in ("note_on", "note_off") and not _starts(message)
+        is_of_here = is_end and (message.channel, message.note) in begun
         if _starts(message):
             begun.add((message.channel, message.note))
-        ends_before = message.type in ("note_on", "note_off") and (message.channel, message.note) not in begun
-        has_changed = bool(then) or message.type == "program_change"
-        (first if ends_before or not has_changed else then).append(message)
-    return first + then
+        waits = message.type == "program_change" or waiting and (_starts(message) or is_of_here)
+        (waiting if waits else ordered).append(message)
+    return ordered + waiting
 
 
 def _starts(message: _Message) -> bool:

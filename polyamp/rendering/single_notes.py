@@ -3,7 +3,7 @@
 import json
 import tempfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,20 @@ def read_entries(folder: Path) -> dict[str, dict[str, Any]]:
     return of_instruments
 
 
+def check_instruments(
+    instruments: Iterable[tuple[Sound, str]], of_instruments: Mapping[str, dict[str, Any]], seed: int, folder: Path
+) -> None:
+    """Raises `PolyampError` if notes that are there have a name of these instruments and are others."""
+    for sound, name in instruments:
+        made_from = {entry.get("rendered_from") for entry in of_instruments.get(name, {}).values()}
+        if made_from - {None, _made_from(sound, seed)}:  # Earlier versions did not note it.
+            raise PolyampError(f"{folder}: holds notes of {name} of another --seed or SoundFont; write elsewhere.")
+
+
+def _made_from(sound: Sound, seed: int) -> str:
+    return f"{sound.soundfont.name}, bank {sound.bank}, program {sound.program}, seed {seed}"
+
+
 def write_entries(folder: Path, of_instruments: dict[str, dict[str, Any]]) -> None:
     """Writes examples.json with the notes of all these instruments; `PolyampError` if that cannot be done."""
     entries = {name: entry for of_one in of_instruments.values() for name, entry in of_one.items()}
@@ -124,5 +138,6 @@ def render(sound: Sound, instrument: str, folder: Path, variants: int, seed: int
             "instrument_source": 2,
             "instrument_source_str": "synthetic",
             "qualities_str": [],
+            "rendered_from": _made_from(sound, seed),
         }
     return entries

@@ -69,7 +69,7 @@ class Settings:
 
 
 def folders(parent: Path, renderings: Sequence[tuple[Path, int]], sounds: Sequence[Sound], settings: Settings) -> list[Path]:
-    """Where each MIDI file and variant goes: to its track of an earlier run, replaced if the file has changed, or to a new one.
+    """Where each MIDI file and variant goes: to its track of an earlier run, or to a new one.
 
     Args:
         parent: Folder of all tracks.
@@ -77,38 +77,37 @@ def folders(parent: Path, renderings: Sequence[tuple[Path, int]], sounds: Sequen
         sounds, settings: As for `render`.
 
     Raises:
-        PolyampError: In the folder are tracks that were not rendered, or not with these settings and SoundFonts.
+        PolyampError: In the folder are tracks that were not rendered, or not with these settings and SoundFonts; or one of
+            another MIDI file of the same name, perhaps the same before it was changed.
     """
-    there: dict[tuple[str, int], list[tuple[str | None, Path]]] = collections.defaultdict(list)
+    fingerprint = _fingerprint(sounds, settings)
+    there: dict[tuple[str, int], dict[str | None, Path]] = collections.defaultdict(dict)  # By checksum of the MIDI file.
     counts: collections.Counter[str] = collections.Counter()
-    tracks = sorted(parent.glob("Track*"))
-    for track in tracks:
-        found = _found(track, _fingerprint(sounds, settings)) or {}
-        variant = found.get("variant", counts[found["source"]])  # Earlier versions wrote neither this nor "midi".
-        there[found["source"], variant].append((found.get("midi"), track))
-        counts[found["source"]] += 1
-    checksums = [_checksum(path) if os.access(path, os.R_OK) else None for path, _ in renderings]
-    names = {track.name for track in tracks}
-    unused = (f"Track{number:05d}" for number in itertools.count(1) if f"Track{number:05d}" not in names)
+    for track in sorted(parent.glob("Track*")):
+        found = _found(track, fingerprint)
+        if found:
+            source = found["source"]
+            variant = found.get("variant", counts[source])  # Earlier versions wrote neither this nor "midi".
+            there[source, variant][found.get("midi")] = track
+            counts[source] += 1
+    names = {track.name for tracks in there.values() for track in tracks.values()}
+    unused = (name for number in itertools.count(1) if (name := f"Track{number:05d}") not in names)
+    checksums = {path: _checksum(path) for path, _ in renderings if os.access(path, os.R_OK)}
     chosen = []
-    for (path, variant), checksum in zip(renderings, checksums, strict=True):
-        candidates = there[path.name, variant]
-        own = [one for one in candidates if one[0] in (None, checksum)]
-        changed = [one for one in candidates if one[0] not in checksums]
-        if own or changed:
-            earlier = (own or changed)[0]
-            candidates.remove(earlier)
-            chosen.append(earlier[1])
-        else:
-            chosen.append(parent / next(unused))
+    for path, variant in renderings:
+        tracks = there[path.name, variant]
+        own = tracks.get(checksums.get(path)) or tracks.pop(None, None)
+        others = [other for checksum, other in tracks.items() if checksum not in checksums.values()]
+        if own is None and others:
+            raise PolyampError(f"{others[0]}: was rendered from another {path.name}; remove it, or write elsewhere.")
+        chosen.append(own or parent / next(unused))
     return chosen
 
 
 def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], settings: Settings) -> None:
     """Renders a piece into a folder, which gets its name only when it is complete; nothing if it is there already.
 
-    Another piece or variant, or another file of that name, that was rendered there with the same settings is replaced; see
-    `folders`.
+    Another piece or variant that was rendered there with the same settings is replaced; `folders` chooses none such.
 
     Args:
         path: The MIDI file.

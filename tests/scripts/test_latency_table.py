@@ -57,6 +57,10 @@ def test_variants_are_trained_once_and_listed_with_their_latency(examples, tmp_p
     second = run("latency_table.py", *arguments, f"--examples_path={examples}")  # Nothing is left to train.
     assert second.returncode == 0 and weights.stat().st_mtime_ns == written
     assert second.stdout.count("\n") == 4 and first.stdout.endswith(second.stdout)
+    further = [*arguments[:-1], "--num_steps=3", "--checkpoint_interval=3", f"--examples_path={examples}"]
+    assert run("latency_table.py", *further).returncode == 0
+    again = run("latency_table.py", *further[:-3], "--num_steps=2", f"--examples_path={examples}")  # It is beyond that.
+    assert again.returncode == 0 and again.stdout.count("\n") == 4
     other = SMALL.replace('"recurrent_units":8', '"recurrent_units":24')
     arguments[4] = f"--hparams={other}"  # The models that are there have other weights.
     third = run("latency_table.py", *arguments)

@@ -235,9 +235,6 @@ def test_files_of_one_name_in_two_folders_have_tracks_of_their_own(
         assert _run(render(midi=",".join(map(str, midi)))) == 0
         programs.append([_programs(track) for track in sorted((tmp_path / "out" / "train").iterdir())])
     assert programs == [[[33], [0]]] * 2
-    _midi(both[0], DRUMS)  # Changed, it replaces its own track and no other.
-    assert _run(render(midi=",".join(map(str, both[::-1])))) == 0
-    assert [_programs(track) for track in sorted((tmp_path / "out" / "train").iterdir())] == [[128], [0]]
 
 
 def test_more_variants_are_added_and_other_settings_refused(
@@ -260,11 +257,15 @@ def test_more_variants_are_added_and_other_settings_refused(
         assert _contents(tmp_path / "out") == before
 
 
-def test_another_file_of_that_name_is_rendered_in_place_of_the_first(render: Callable, tmp_path: Path):
-    for notes in (PIANO, BASS):
-        midi = _midi(tmp_path / "midi" / "a.mid", notes)
-        assert _run(render(midi=midi)) == 0
-        assert _programs(tmp_path / "out" / "train" / "Track00001") == [notes[0]]
+@pytest.mark.parametrize("folder", ["midi", "other"])
+def test_another_file_of_that_name_replaces_none(
+    render: Callable, tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]
+):
+    assert _run(render(midi=_midi(tmp_path / "midi" / "a.mid", PIANO))) == 0
+    before = _contents(tmp_path / "out")
+    assert _run(render(midi=_midi(tmp_path / folder / "a.mid", BASS))) == 1
+    assert "Track00001: was rendered from another a.mid; remove it, or write elsewhere." in capsys.readouterr().err
+    assert _contents(tmp_path / "out") == before
 
 
 def test_tracks_of_earlier_versions_count_as_finished(render: Callable, tmp_path: Path):
@@ -515,7 +516,7 @@ def test_single_notes_are_added_to_those_that_are_there(
 ):
     listing = tmp_path / "out" / "nsynth-train" / "examples.json"
     instruments = []
-    for settings in ({"single_notes": "bass"}, {"single_notes": "flute"}, {"single_notes": "bass", "seed": 1}):
+    for settings in ({"single_notes": "bass"}, {"single_notes": "flute"}, {"single_notes": "bass", "variants": 2}):
         assert _run(render(**settings)) == 0
         entries = json.loads(listing.read_text())
         assert all((listing.parent / "audio" / f"{name}.flac").is_file() for name in entries)
@@ -525,7 +526,7 @@ def test_single_notes_are_added_to_those_that_are_there(
         {"bass_synthetic_000", "bass_synthetic_001", "flute_synthetic_000"},
         {"bass_synthetic_000", "bass_synthetic_001", "flute_synthetic_000"},
     ]
-    assert max(instruments[2].values()) <= 8  # Rendered anew, an instrument has its new notes alone.
+    assert instruments[2]["bass_synthetic_000"] > 8 and instruments[2]["flute_synthetic_000"] <= 8
     before = json.loads(listing.read_text())
     script = render(single_notes="bass")
 
@@ -534,6 +535,10 @@ def test_single_notes_are_added_to_those_that_are_there(
 
     monkeypatch.setattr(fluidsynth, "render", fail)
     assert _run(script) == 1 and json.loads(listing.read_text()) == before
+    for other in ({"seed": 1}, {"soundfonts": _soundfont(tmp_path / "other.sf2", SOUNDS)}):
+        assert _run(render(single_notes="bass", **other)) == 1
+        assert "holds notes of bass_synthetic_000 of another --seed or SoundFont" in capsys.readouterr().err
+        assert json.loads(listing.read_text()) == before
     for text in ("{", "[1]", '{"a": 1}', '{"a": {}}'):
         listing.write_text(text)
         assert _run(render(single_notes="flute")) == 1
