@@ -19,6 +19,7 @@ _BLOCK = 32  # Frames transformed at a time.
 _LOWEST_HZ, _HIGHEST_HZ = 80.0, 2000.0  # Below, partials are not told apart; above, those of strings are sharp.
 _LEAST_PEAK = 0.03  # Of the frame's highest magnitude.
 _LEAST_AGREEMENT = 0.2  # Music has 0.3 to 0.9; a voice alone, and noise, less than 0.1.
+_LEAST_FRAMES = 20  # What is shorter, five seconds, may be a single note, which has no tuning.
 _LEAST_CENTS = 10.0  # What is less off is heard as well, and stays as it is.
 
 
@@ -27,7 +28,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._rest = np.zeros(0, np.float32)
-        self._sum, self._weight = 0j, 0.0
+        self._sum, self._weight, self._num_frames = 0j, 0.0, 0
 
     def add(self, block: np.ndarray) -> None:
         """Hears what follows, float32 [samples]."""
@@ -51,11 +52,12 @@ class Meter:
         weight = here[is_peak]
         self._sum += complex(np.sum(weight * np.exp(2j * np.pi * 12 * np.log2(hertz / A4_HZ))))
         self._weight += float(np.sum(weight))
+        self._num_frames += len(frames)
 
     @property
     def cents(self) -> float:
         """As `measure`, of what has been heard."""
-        if abs(self._sum) <= _LEAST_AGREEMENT * self._weight:
+        if self._num_frames < _LEAST_FRAMES or abs(self._sum) <= _LEAST_AGREEMENT * self._weight:
             return 0.0
         return float(np.angle(self._sum)) / (2 * np.pi) * 100
 
@@ -69,7 +71,7 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
         blocks: The audio, 16 kHz mono float32 [samples] in blocks of any length, whose borders do not matter.
 
     Returns:
-        -50 to 50; 0 where partials do not agree, as of voices and of noise.
+        -50 to 50; 0 where partials do not agree, as of voices and of noise, and for less than about five seconds.
     """
     meter = Meter()
     for block in blocks:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 
-from polyamp import checkpoint, metrics, notes
+from polyamp import checkpoint, metrics, notes, transcribe
 from polyamp.audio import reading
 from polyamp.data import records
 from polyamp.data.example import Example
@@ -60,3 +61,11 @@ def test_what_has_no_notes_to_find_is_refused(load, badly_set, tmp_path):
         script, _ = load("tune_thresholds", **settings)
         with pytest.raises(PolyampError, match=message):
             script._tune()
+
+
+def test_a_recording_out_of_tune_is_heard_as_in_prediction(load):
+    sharp = soxr.resample(reading.read(DATA / "handel_air.ogg"), 2 ** (35 / 1200), 1)
+    loaded = checkpoint.load_model("MELODIC")
+    script, _ = load("tune_thresholds", model_dir="x", load_id="x", examples_path="x")
+    found = script._heard(loaded, sharp)(loaded.hparams)
+    assert len(found) > 40 and found == transcribe.transcribe(loaded.model, lambda: [sharp], loaded.hparams)
