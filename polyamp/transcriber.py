@@ -11,6 +11,8 @@ from polyamp.errors import PolyampError
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import Notes
 
+_PIECE = 10 * constants.SAMPLE_RATE  # Samples that are worked on at a time.
+
 
 class Transcriber:
     """Finds the notes of recordings, those that `--mode=predict` writes. Threads may share one; they take turns.
@@ -63,4 +65,5 @@ class Transcriber:
         if isinstance(audio, str | os.PathLike):
             return transcribe.transcribe(self._loaded.model, reading.Repeated(audio), self._loaded.hparams)
         samples = reading.convert(audio, rate)
-        return transcribe.transcribe(self._loaded.model, lambda: [samples], self._loaded.hparams)
+        pieces = [samples[start : start + _PIECE] for start in range(0, len(samples), _PIECE)]
+        return transcribe.transcribe(self._loaded.model, lambda: pieces, self._loaded.hparams)

@@ -135,10 +135,8 @@ def _row(variant: str, settings: Any, overrides: dict[str, Any]) -> dict[str, An
             checkpoint_interval=_CHECKPOINT_INTERVAL.value,
             cache_dir=_CACHE_DIR.value,
         )
-        if (
-            reached.name < checkpoint.step_path(directory, _NUM_STEPS.value).name
-        ):  # Ctrl-C lets a step end, and goes on from there.
-            raise KeyboardInterrupt
+        if reached.name < checkpoint.step_path(directory, _NUM_STEPS.value).name:
+            raise KeyboardInterrupt  # Which lets training end its step, and go on from there.
     loaded: Any = checkpoint.load_model("AUTOREGRESSIVE", _MODEL_DIR.value, model_id, overrides=overrides)
     examples = records.read(records.expand_paths(_TEST_PATH.value), on_error="raise")
     found = loaded.hparams

@@ -140,7 +140,8 @@ def _render_single_notes(families: Sequence[str], sounds: "Sequence[Sound]", set
     single_notes.check_instruments(tasks, of_instruments, settings.seed, folder)
 
     def render(sound: "Sound", name: str) -> None:
-        of_instruments[name] = single_notes.render(sound, name, folder, _VARIANTS.value, settings.seed, settings.timeout)
+        rendered = single_notes.render(sound, name, folder, _VARIANTS.value, settings.seed, settings.timeout)
+        of_instruments.setdefault(name, {}).update(rendered)
 
     try:
         _do_all(tasks, render, "preset")

@@ -136,12 +136,21 @@ def test_nor_does_a_note_that_begins_there_change_that(tmp_path, channel):
     assert (found.pitch.tolist(), found.program.tolist()) == ([60, 62], [5, 7 if channel else 32])
 
 
-@pytest.mark.parametrize("channel", [0, 1])
-def test_a_pedal_that_goes_down_where_a_program_changes_holds_the_note_that_ends_there(tmp_path, channel):
-    (on, off), there = note(0, 480, 60), program(480, 32, channel)
-    played = [program(0, 5), on, there, pedal(480, 127), off, pedal(1920, 0)]
+def test_a_pedal_after_a_program_change_is_for_the_notes_after_it(tmp_path):
+    (on, off), (other_on, other_off) = note(0, 480, 60), note(480, 960, 62)
+    played = [
+        program(0, 5),
+        on,
+        off,
+        program(480, 32),
+        pedal(480, 127),
+        other_on,
+        other_off,
+        pedal(1920, 0),
+        *note(1920, 2400, 70),
+    ]
     found = notes.read_midi(save(tmp_path / "a.mid", played))
-    assert (found.offset.tolist(), found.program.tolist()) == ([2.0], [5])
+    assert found.program.tolist() == [5, 32, 32] and found.offset.tolist() == [0.5, 2.0, 2.5]
 
 
 def test_a_note_that_begins_and_ends_in_the_tick_of_a_program_does_so_in_that_order(tmp_path):

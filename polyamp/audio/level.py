@@ -27,7 +27,7 @@ class Meter:
         samples = np.concatenate([self._rest, block])
         whole = len(samples) // _STEP * _STEP
         self._powers.append(np.var(samples[:whole].reshape(-1, _STEP), axis=1))
-        self._rest = samples[whole:]
+        self._rest = samples[whole:].copy()  # No view, which would keep all of the block.
 
     @property
     def level(self) -> float:
@@ -64,11 +64,11 @@ class Measured:
 
     Args:
         blocks: Gives the audio, as this does.
-        like: One that is known to be as loud.
+        level: Its level, if it is known.
     """
 
-    def __init__(self, blocks: Blocks, like: "Measured | None" = None):
-        self._blocks, self._like = blocks, like
+    def __init__(self, blocks: Blocks, level: float | None = None):
+        self._blocks, self._level = blocks, level
 
     def __call__(self) -> Iterable[np.ndarray]:
         return self._blocks()
@@ -84,7 +84,7 @@ class Measured:
     @functools.cached_property
     def level(self) -> float:
         """As `measure`."""
-        return self._like.level if self._like else self._meters[0].level
+        return self._meters[0].level if self._level is None else self._level
 
     @functools.cached_property
     def cents(self) -> float:
@@ -94,7 +94,7 @@ class Measured:
     def in_tune(self) -> "tuple[Measured, float]":
         """The recording as it should be heard if it is out of tune, and by which factor it lasts longer then."""
         factor = tuning.stretch_of(self.cents)
-        return (self if factor == 1.0 else Measured(tuning.stretched(self._blocks, factor), like=self)), factor
+        return (self if factor == 1.0 else Measured(tuning.stretched(self._blocks, factor), self.level)), factor
 
 
 def brought_to(blocks: Blocks, target: float) -> Blocks:

@@ -214,11 +214,9 @@ class LogFrequencySpectrogram(FixedFloat32Layer):
 
     def get_config(self) -> dict[str, Any]:
         own = {"hop_length": self.hop_length, "windows": self.windows, "align_ends": self.align_ends}
-        if (
-            self.a4_hz != log_frequency.A4_HZ
-        ):  # Caches of spectrograms from before there was this are still what they should be.
-            own["a4_hz"] = self.a4_hz
-        return {**super().get_config(), **own}
+        # Left out where it is concert pitch: caches of spectrograms from before there was this are still what they should be.
+        tuning = {} if self.a4_hz == log_frequency.A4_HZ else {"a4_hz": self.a4_hz}
+        return {**super().get_config(), **own, **tuning}
 
 
 def make_spectrogram(hparams: MelodicHParams, name: str = "spectrogram") -> keras.layers.Layer:

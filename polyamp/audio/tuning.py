@@ -18,7 +18,7 @@ _WINDOW = 4096  # Samples of a frame; one follows the other.
 _BLOCK = 32  # Frames transformed at a time.
 _LOWEST_HZ, _HIGHEST_HZ = 80.0, 2000.0  # Below, partials are not told apart; above, those of strings are sharp.
 _LEAST_PEAK = 0.03  # Of the frame's highest magnitude.
-_LEAST_AGREEMENT = 0.2  # Music has 0.3 to 0.9; a voice alone, and noise, less than 0.1.
+_LEAST_AGREEMENT = 0.25  # Music has 0.3 to 0.9; bells by themselves 0.2, a voice or noise less than 0.1.
 _LEAST_FRAMES = 20  # What is shorter, five seconds, may be a single note, which has no tuning.
 _LEAST_CENTS = 10.0  # What is less off is heard as well, and stays as it is.
 
@@ -37,7 +37,7 @@ class Meter:
         frames = samples[:whole].reshape(-1, _WINDOW)
         for first in range(0, len(frames), _BLOCK):
             self._hear(frames[first : first + _BLOCK])
-        self._rest = samples[whole:]
+        self._rest = samples[whole:].copy()  # No view, which would keep all of the block.
 
     def _hear(self, frames: np.ndarray) -> None:
         """Adds the partials of frames, `[time, samples]`: each a vector whose direction is how far it is from a semitone."""

@@ -76,16 +76,15 @@ def _track(timed: _Timed) -> mido.MidiTrack:
 
 
 def _programs_after_ends(messages: list[_Message]) -> list[_Message]:
-    """The messages of one tick, program changes, and the notes that begin after these, behind the ends of earlier notes."""
+    """The messages of one tick in their order, but the ends of earlier notes before the first program change."""
     begun: set[tuple[int, int]] = set()
-    waiting: list[_Message] = []  # From the first program change on.
     ordered: list[_Message] = []
+    waiting: list[_Message] = []  # From the first program change on.
     for message in messages:
-        is_end = message.type in ("note_on", "note_off") and not _starts(message)
-        is_of_here = is_end and (message.channel, message.note) in begun
         if _starts(message):
             begun.add((message.channel, message.note))
-        waits = message.type == "program_change" or waiting and (_starts(message) or is_of_here)
+        is_end = message.type in ("note_on", "note_off") and (message.channel, message.note) not in begun
+        waits = not is_end and (waiting or message.type == "program_change")
         (waiting if waits else ordered).append(message)
     return ordered + waiting
 

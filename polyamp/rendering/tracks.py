@@ -81,26 +81,30 @@ def folders(parent: Path, renderings: Sequence[tuple[Path, int]], sounds: Sequen
             another MIDI file of the same name, perhaps the same before it was changed.
     """
     fingerprint = _fingerprint(sounds, settings)
-    there: dict[tuple[str, int], dict[str | None, Path]] = collections.defaultdict(dict)  # By checksum of the MIDI file.
+    there: dict[tuple[str, int], list[tuple[str | None, Path]]] = collections.defaultdict(list)  # With their checksums.
     counts: collections.Counter[str] = collections.Counter()
-    for track in sorted(parent.glob("Track*")):
+    tracks = sorted(parent.glob("Track*"))
+    for track in tracks:
         found = _found(track, fingerprint)
         if found:
             source = found["source"]
-            variant = found.get("variant", counts[source])  # Earlier versions wrote neither this nor "midi".
-            there[source, variant][found.get("midi")] = track
+            there[source, found.get("variant", counts[source])].append((found.get("midi"), track))
             counts[source] += 1
-    names = {track.name for tracks in there.values() for track in tracks.values()}
+    names = {track.name for track in tracks}
     unused = (name for number in itertools.count(1) if (name := f"Track{number:05d}") not in names)
-    checksums = {path: _checksum(path) for path, _ in renderings if os.access(path, os.R_OK)}
+    checksums = [_checksum(path) for path, _ in renderings]
     chosen = []
-    for path, variant in renderings:
-        tracks = there[path.name, variant]
-        own = tracks.get(checksums.get(path)) or tracks.pop(None, None)
-        others = [other for checksum, other in tracks.items() if checksum not in checksums.values()]
-        if own is None and others:
+    for (path, variant), checksum in zip(renderings, checksums, strict=True):
+        candidates = there[path.name, variant]
+        own = [one for one in candidates if one[0] == checksum] or [one for one in candidates if one[0] is None]
+        others = [track for one, track in candidates if one not in checksums]
+        if checksum and own:  # Earlier versions noted no checksums, nor variants.
+            candidates.remove(own[0])
+            chosen.append(own[0][1])
+        elif checksum and others:
             raise PolyampError(f"{others[0]}: was rendered from another {path.name}; remove it, or write elsewhere.")
-        chosen.append(own or parent / next(unused))
+        else:
+            chosen.append(parent / next(unused))
     return chosen
 
 
@@ -164,12 +168,12 @@ def _fingerprint(sounds: Sequence[Sound], settings: Settings) -> str:
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
 
-def _checksum(path: Path) -> str:
-    """Of a MIDI file; `PolyampError` if it cannot be read."""
+def _checksum(path: Path) -> str | None:
+    """Of a MIDI file; None if it cannot be read, which is said when it is rendered."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise PolyampError(f"{path}: cannot be read ({error.strerror}).") from error
+    except OSError:
+        return None
 
 
 def _found(folder: Path, fingerprint: str) -> dict[str, Any] | None:

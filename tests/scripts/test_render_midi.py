@@ -237,6 +237,32 @@ def test_files_of_one_name_in_two_folders_have_tracks_of_their_own(
     assert programs == [[[33], [0]]] * 2
 
 
+def test_files_that_are_the_same_keep_their_tracks_when_others_come(render: Callable, tmp_path: Path):
+    both = [_midi(tmp_path / folder / "a.mid", BASS) for folder in ("one", "two")]
+    assert _run(render(midi=",".join(map(str, both)))) == 0
+    before = _contents(tmp_path / "out")
+    midi = [*both, _midi(tmp_path / "b.mid", PIANO)]
+    assert _run(render(midi=",".join(map(str, midi)))) == 0
+    assert before.items() <= _contents(tmp_path / "out").items()
+    assert [_programs(track) for track in sorted((tmp_path / "out" / "train").iterdir())] == [[33], [33], [0]]
+
+
+def test_files_that_cannot_be_read_do_not_keep_the_others_from_being_rendered(
+    render: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    midi = _midi(tmp_path / "midi" / "a.mid", BASS)
+    assert _run(render(midi=midi)) == 0
+    before = _contents(tmp_path / "out")
+    midi.unlink()
+    midi.symlink_to(tmp_path / "absent")
+    (tmp_path / "midi" / "x.mid").mkdir()
+    _midi(tmp_path / "midi" / "c.mid", PIANO)
+    assert _run(render(midi=tmp_path / "midi" / "*.mid")) == 1
+    assert sorted(Path(message.split(": ")[0]).name for message in caplog.messages) == ["a.mid", "x.mid"]
+    assert before.items() <= _contents(tmp_path / "out").items()
+    assert [_programs(track) for track in sorted((tmp_path / "out" / "train").iterdir())] == [[33], [0]]
+
+
 def test_more_variants_are_added_and_other_settings_refused(
     render: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -516,17 +542,21 @@ def test_single_notes_are_added_to_those_that_are_there(
 ):
     listing = tmp_path / "out" / "nsynth-train" / "examples.json"
     instruments = []
-    for settings in ({"single_notes": "bass"}, {"single_notes": "flute"}, {"single_notes": "bass", "variants": 2}):
+    kept: set[str] = set()
+    for settings in (
+        {"single_notes": "bass"},
+        {"single_notes": "flute"},
+        {"single_notes": "bass", "variants": 2},
+        {"single_notes": "bass"},
+    ):
         assert _run(render(**settings)) == 0
         entries = json.loads(listing.read_text())
-        assert all((listing.parent / "audio" / f"{name}.flac").is_file() for name in entries)
+        assert kept <= set(entries)
+        kept = set(entries)
+        assert kept == {path.stem for path in (listing.parent / "audio").iterdir()}
         instruments.append(collections.Counter(entry["instrument_str"] for entry in entries.values()))
-    assert [set(counts) for counts in instruments] == [
-        {"bass_synthetic_000", "bass_synthetic_001"},
-        {"bass_synthetic_000", "bass_synthetic_001", "flute_synthetic_000"},
-        {"bass_synthetic_000", "bass_synthetic_001", "flute_synthetic_000"},
-    ]
-    assert instruments[2]["bass_synthetic_000"] > 8 and instruments[2]["flute_synthetic_000"] <= 8
+    both = {"bass_synthetic_000", "bass_synthetic_001"}
+    assert [set(counts) for counts in instruments] == [both, *[both | {"flute_synthetic_000"}] * 3]
     before = json.loads(listing.read_text())
     script = render(single_notes="bass")
 
