@@ -56,7 +56,6 @@ def others(settings):
 @pytest.mark.parametrize(
     ("model_type", "settings"),
     [
-        ("MELODIC", _SHARED),
         ("TIMBRE", {"timbre_architecture": "pitch_shared", "timbre_channels": 4, "timbre_dilations": [1]}),
         pytest.param("TIMBRE", {"timbre_architecture": "harmonics", "timbre_patch_units": [8]}, marks=pytest.mark.slow),
         ("FULL", {**_SHARED, "timbre_architecture": "pitch_shared", "timbre_channels": 4, "timbre_dilations": [1]}),
