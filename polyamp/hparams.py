@@ -213,23 +213,26 @@ def preset_path(config: str) -> Path:
 
 def resolve(model_type: str, config: str | None = None, overrides: Mapping[str, Any] | None = None) -> MelodicHParams:
     """Defaults of `model_type`, then the preset, then the overrides."""
-    resolved = checked(model_type, config, overrides)
-    given = set(overrides or {})
-    if config:  # A preset's settings need no warning where the overrides are why they have no effect.
-        without = checked(model_type, config).unused()
-        preset = {ALIASES.get(name, name) for name in read_json(preset_path(config))}
-        given |= {name for name in preset if name not in resolved.unused() or name in without}
-    _warn_of_unused(resolved, given)
+    of_preset, preset = _of_preset(model_type, config)
+    resolved = _merged(of_preset, overrides or {}, source="--hparams")
+    # A preset's settings need no warning where the overrides are why they have no effect.
+    excused = resolved.unused().keys() - of_preset.unused().keys()
+    _warn_of_unused(resolved, preset - excused | set(overrides or {}))
     return resolved
 
 
 def checked(model_type: str, config: str | None = None, overrides: Mapping[str, Any] | None = None) -> MelodicHParams:
     """As `resolve`, without a word about what has no effect."""
-    resolved = model_hparams(model_type)()
-    if config:
-        path = preset_path(config)
-        resolved = _merged(resolved, read_json(path), source=str(path))
-    return _merged(resolved, overrides or {}, source="--hparams")
+    return _merged(_of_preset(model_type, config)[0], overrides or {}, source="--hparams")
+
+
+def _of_preset(model_type: str, config: str | None) -> tuple[MelodicHParams, set[str]]:
+    """Defaults of `model_type` and then the preset, and the names that this has."""
+    if not config:
+        return model_hparams(model_type)(), set()
+    path = preset_path(config)
+    preset = read_json(path)
+    return _merged(model_hparams(model_type)(), preset, source=str(path)), {ALIASES.get(name, name) for name in preset}
 
 
 def to_json(hparams: MelodicHParams) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from polyamp.audio import tuning
+from polyamp.audio.meters import FrameMeter, fed
 from polyamp.audio.reading import Blocks
 
 _STEP = 800  # Samples whose power counts as one: 50 ms.
@@ -15,19 +16,15 @@ _RANGE = 40.0  # Decibels: what is this far below them is a rest, which does not
 _MOST = 24.0  # Decibels by which a recording is amplified at most: silence with its noise stays silence.
 
 
-class Meter:
+class Meter(FrameMeter):
     """Measures a recording block by block: see `measure`."""
 
     def __init__(self) -> None:
+        super().__init__(_STEP)
         self._powers: list[np.ndarray] = []
-        self._rest = np.zeros(0, np.float32)
 
-    def add(self, block: np.ndarray) -> None:
-        """Hears what follows, float32 [samples]."""
-        samples = np.concatenate([self._rest, block])
-        whole = len(samples) // _STEP * _STEP
-        self._powers.append(np.var(samples[:whole].reshape(-1, _STEP), axis=1))
-        self._rest = samples[whole:].copy()  # No view, which would keep all of the block.
+    def _hear(self, frames: np.ndarray) -> None:
+        self._powers.append(np.var(frames, axis=1))
 
     @property
     def level(self) -> float:
@@ -53,10 +50,7 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
         full-scale square wave, -inf for silence. Rests are 40 dB below the loudest five seconds, or the loudest tenth of what
         is shorter than fifty seconds. What the last, incomplete stretch holds counts only if there is no other.
     """
-    meter = Meter()
-    for block in blocks:
-        meter.add(block)
-    return meter.level
+    return fed(Meter(), blocks).level
 
 
 class Measured:

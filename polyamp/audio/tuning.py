@@ -12,6 +12,7 @@ import soxr
 from polyamp import constants
 from polyamp.audio import filters
 from polyamp.audio.log_frequency import A4_HZ
+from polyamp.audio.meters import FrameMeter, fed
 from polyamp.audio.reading import Blocks
 
 _WINDOW = 4096  # Samples of a frame; one follows the other.
@@ -23,23 +24,18 @@ _LEAST_FRAMES = 20  # What is shorter, five seconds, may be a single note, which
 _LEAST_CENTS = 10.0  # What is less off is heard as well, and stays as it is.
 
 
-class Meter:
+class Meter(FrameMeter):
     """Measures a recording block by block: see `measure`."""
 
     def __init__(self) -> None:
-        self._rest = np.zeros(0, np.float32)
+        super().__init__(_WINDOW)
         self._sum, self._weight, self._num_frames = 0j, 0.0, 0
 
-    def add(self, block: np.ndarray) -> None:
-        """Hears what follows, float32 [samples]."""
-        samples = np.concatenate([self._rest, block])
-        whole = len(samples) // _WINDOW * _WINDOW
-        frames = samples[:whole].reshape(-1, _WINDOW)
-        for first in range(0, len(frames), _BLOCK):
-            self._hear(frames[first : first + _BLOCK])
-        self._rest = samples[whole:].copy()  # No view, which would keep all of the block.
-
     def _hear(self, frames: np.ndarray) -> None:
+        for first in range(0, len(frames), _BLOCK):
+            self._add_partials(frames[first : first + _BLOCK])
+
+    def _add_partials(self, frames: np.ndarray) -> None:
         """Adds the partials of frames, `[time, samples]`: each a vector whose direction is how far it is from a semitone."""
         lowest, highest = (round(hertz * _WINDOW / constants.SAMPLE_RATE) for hertz in (_LOWEST_HZ, _HIGHEST_HZ))
         magnitude = np.abs(np.fft.rfft(frames * filters.hann(_WINDOW))[:, : highest + 1])
@@ -73,10 +69,7 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
     Returns:
         -50 to 50; 0 where partials do not agree, as of voices and of noise, and for less than about five seconds.
     """
-    meter = Meter()
-    for block in blocks:
-        meter.add(block)
-    return meter.cents
+    return fed(Meter(), blocks).cents
 
 
 def stretch_of(cents: float) -> float:
