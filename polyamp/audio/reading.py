@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import soundfile
 import soxr
+from absl import logging
 from numpy.typing import ArrayLike
 
 from polyamp import constants
@@ -21,6 +22,7 @@ from polyamp.errors import AudioError
 _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged and resampling would exhaust memory.
 _MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
 _MOST_CHANNELS = 64
+_OPPOSITE = -0.5  # Correlation of two channels below which one of them has been inverted; music, also of wide stereo, has more.
 
 # Gives a recording, 16 kHz mono float32, in blocks of any length, as often as it is called.
 Blocks = Callable[[], Iterable[np.ndarray]]
@@ -30,8 +32,9 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a whole file.
 
     Args:
-        path: Any file that libsndfile or ffmpeg reads; of several audio streams the first, its channels averaged. Of formats
-            other than WAV, AIFF, FLAC and those that ffmpeg reads nothing tells whether they are cut short.
+        path: Any file that libsndfile or ffmpeg reads; of several audio streams the first, its channels averaged, after one
+            has been inverted if there are two in opposite phase. Of formats other than WAV, AIFF, FLAC and those that ffmpeg
+            reads nothing tells whether they are cut short.
 
     Returns:
         float32 [samples] at 16 kHz, nominally in [-1, 1]; at least one sample, all finite.
@@ -172,16 +175,17 @@ def write_wav_bytes(samples: np.ndarray) -> bytes:
 
 
 def _to_mono_16k(chunks: Iterator[np.ndarray], rate: int, name: str) -> Iterator[np.ndarray]:
-    """Averages channels, checks the samples and resamples; `AudioError` if nothing comes out."""
+    """Mixes channels, checks the samples and resamples; `AudioError` if nothing comes out."""
     if not _MIN_RATE <= rate <= _MAX_RATE:
         raise AudioError(f"{name}: says that it has {rate} samples per second; {_MIN_RATE} to {_MAX_RATE} can be read.")
     same_rate = rate == constants.SAMPLE_RATE
     resampler = None if same_rate else soxr.ResampleStream(rate, constants.SAMPLE_RATE, 1, dtype="float32", quality="HQ")
     total = 0
+    mixer = _Mixer(name)
     for chunk in chunks:
         if not is_sound(chunk):
             raise AudioError(f"{name}: has samples that are NaN, infinite or far beyond full scale; export the audio again.")
-        mono = chunk[:, 0] if chunk.shape[1] == 1 else chunk.mean(axis=1, dtype=np.float32)
+        mono = mixer.mixed(chunk)
         samples = resampler.resample_chunk(mono) if resampler else mono
         total += len(samples)
         yield samples
@@ -191,6 +195,34 @@ def _to_mono_16k(chunks: Iterator[np.ndarray], rate: int, name: str) -> Iterator
         yield tail
     if not total:
         raise AudioError(f"{name}: has no samples, or too few for one at {constants.SAMPLE_RATE} Hz.")
+
+
+class _Mixer:
+    """Averages channels. Of two that have been in opposite phase so far one is inverted, or they would cancel each other.
+
+    Args:
+        name: What warnings call the recording.
+    """
+
+    def __init__(self, name: str):
+        self._name, self._product, self._power, self._warned = name, 0.0, 0.0, False
+
+    def mixed(self, chunk: np.ndarray) -> np.ndarray:
+        """What follows, float32 [samples, channels], as [samples]."""
+        if chunk.shape[1] == 1:
+            return chunk[:, 0]
+        if chunk.shape[1] == 2 and self._are_opposite(*chunk.T.astype(np.float64)):
+            return 0.5 * (chunk[:, 0] - chunk[:, 1])
+        return chunk.mean(axis=1, dtype=np.float32)
+
+    def _are_opposite(self, left: np.ndarray, right: np.ndarray) -> bool:
+        self._product += float(left @ right)
+        self._power += 0.5 * float(left @ left + right @ right)
+        opposite = self._product < _OPPOSITE * self._power
+        if opposite and not self._warned:
+            self._warned = True
+            logging.warning("%s: its two channels are in opposite phase; one is inverted.", self._name)
+        return opposite
 
 
 def _rechunk(chunks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -57,6 +57,26 @@ def test_channels_are_averaged(tmp_path, channels):
     np.testing.assert_allclose(read, samples.mean(1), atol=1e-6)
 
 
+def test_of_channels_in_opposite_phase_one_is_inverted(tmp_path, caplog):
+    samples = np.random.default_rng(1).uniform(-0.9, 0.9, 20 * RATE).astype(np.float32)  # Several chunks at two channels.
+    ambience = np.random.default_rng(2).uniform(-0.1, 0.1, (len(samples), 2)).astype(np.float32)
+    stereo = np.stack([samples, -0.8 * samples], 1) + ambience
+    read = reading.read(write(tmp_path / "a.wav", stereo, subtype="FLOAT"))
+    np.testing.assert_allclose(read, 0.5 * (stereo[:, 0] - stereo[:, 1]), atol=1e-6)
+    assert [record.getMessage() for record in caplog.records if "opposite phase" in record.getMessage()] == [
+        f"{tmp_path / 'a.wav'}: its two channels are in opposite phase; one is inverted."
+    ]
+    np.testing.assert_allclose(reading.convert(stereo, RATE), read, atol=1e-6)
+
+
+def test_wide_stereo_and_bursts_in_opposite_phase_are_averaged(tmp_path):
+    middle, side = np.random.default_rng(3).uniform(-0.4, 0.4, (2, 20 * RATE)).astype(np.float32)
+    wide = np.stack([middle + side, middle - side], 1)  # Correlation 0.
+    wide[-2 * RATE :, 1] = -wide[-2 * RATE :, 0]
+    read = reading.read(write(tmp_path / "a.wav", wide, subtype="FLOAT"))
+    np.testing.assert_allclose(read, wide.mean(1), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
 def test_lossy_formats_keep_time(tmp_path, name):
     noise = np.random.default_rng(4).standard_normal(88_200)
