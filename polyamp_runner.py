@@ -32,7 +32,7 @@ _MODE_FLAGS = {
         *("num_steps", "seed", "strategy", "teacher_id", "validation_examples_path"),
     ),
     "eval": ("dataset_type", "eval_name", "eval_num_steps", "examples_path", "output_dir", "save_path"),
-    "predict": ("audio_filename", "output_dir", "qpm", "transcribed_file_suffix"),
+    "predict": ("audio_filename", "beats", "output_dir", "qpm", "transcribed_file_suffix"),
 }
 
 
@@ -93,6 +93,7 @@ def _define_answer_flags(values: flags.FlagValues) -> None:
     string("transcribed_file_suffix", "Comes between the recording's name and .mid (of TIMBRE .json).", "-polyamp")
     tempo = functools.partial(flags.DEFINE_float, lower_bound=4, upper_bound=4000, flag_values=values)
     tempo("qpm", constants.DEFAULT_QPM, "Tempo that the MIDI files state.")
+    flags.DEFINE_bool("beats", False, "Find the beats, and let the tempo of the MIDI files follow them.", flag_values=values)
 
 
 def _parse(argv: Sequence[str]) -> flags.FlagValues:
@@ -221,6 +222,8 @@ def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
 
 def _predict(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     _need(values, "audio_filename")
+    if values.beats and values["qpm"].present:
+        raise PolyampError("--beats and --qpm are two tempos; leave one of them out.")
     overrides = _run_time_overrides(values, overrides)
     startup.limit_blas_threads()
     from polyamp import predict
@@ -236,6 +239,7 @@ def _predict(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
         output_dir=values.output_dir,
         transcribed_file_suffix=values.transcribed_file_suffix,
         qpm=values.qpm,
+        on_beats=values.beats,
         report=_report,
     )
     for message in summary.failures:

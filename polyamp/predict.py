@@ -16,6 +16,7 @@ from polyamp import atomic, constants, notes, startup
 from polyamp.audio import containers, reading
 from polyamp.errors import PolyampError
 from polyamp.hparams import TimbreHParams
+from polyamp.notes import beats
 
 if TYPE_CHECKING:
     from polyamp.checkpoint import Loaded
@@ -66,6 +67,7 @@ def predict(
     output_dir: str | None = None,
     transcribed_file_suffix: str = DEFAULT_SUFFIX,
     qpm: float = constants.DEFAULT_QPM,
+    on_beats: bool = False,
     report: Callable[[Transcript], None] | None = None,
 ) -> Summary:
     """Transcribes files to MIDI, loading the model once. A file that fails does not keep the others from being done.
@@ -83,6 +85,7 @@ def predict(
         transcribed_file_suffix: Comes between the recording's stem and `.mid` (`.json`). Beside the recording an existing file
             is only replaced where the suffix tells it from the recording's own MIDI file.
         qpm: The files' tempo; times in seconds do not depend on it.
+        on_beats: The files' tempo follows the beats instead, of which each is at a quarter note.
         report: Called after each file that was written.
 
     Raises:
@@ -108,7 +111,7 @@ def predict(
                 if melodic is not None:
                     written.append(_write_families(loaded, melodic, blocks, audio, output))
                 else:
-                    written.append(_write_notes(loaded, blocks, audio, output, qpm))
+                    written.append(_write_notes(loaded, blocks, audio, output, qpm, on_beats))
         except PolyampError as error:
             failures.append(str(error))
             continue
@@ -131,12 +134,12 @@ def load(model_type: str, *where: Any) -> "Loaded":
     return loaded
 
 
-def _write_notes(loaded: "Loaded", blocks: reading.Blocks, audio: Path, output: Path, qpm: float) -> Transcript:
+def _write_notes(loaded: "Loaded", blocks: reading.Blocks, audio: Path, output: Path, qpm: float, on_beats: bool) -> Transcript:
     """Writes the notes that a model hears, as MIDI."""
     from polyamp import transcribe
 
     found = transcribe.transcribe(loaded.model, blocks, loaded.hparams)
-    notes.write_midi(found, output, qpm)
+    notes.write_midi(found, output, qpm, beats.track(found) if on_beats else None)
     return Transcript(audio, output, len(found))
 
 

@@ -15,7 +15,6 @@ are there. With --single_notes in place of --midi it renders notes of single ins
 
 import concurrent.futures
 import functools
-import glob
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -113,17 +112,11 @@ def _soundfonts() -> list[Path]:
 
 def _render_pieces(patterns: str, sounds: "Sequence[Sound]", settings: "tracks.Settings") -> None:
     from polyamp.atomic import make_folder
-    from polyamp.errors import PolyampError
-    from polyamp.rendering import tracks
+    from polyamp.rendering import stems, tracks
 
-    paths: list[Path] = []
-    for part in patterns.split(","):
-        matching = [Path(part)] if os.path.isfile(part) else [Path(path) for path in sorted(glob.glob(part))]
-        if not matching:
-            raise PolyampError(f"--midi: no file is called {part!r} or matches it.")
-        paths += matching
+    paths = stems.midi_files(patterns)
     folder = make_folder(Path(_OUTPUT_DIR.value) / _SPLIT.value)
-    renderings = [(path, variant) for path in dict.fromkeys(paths) for variant in range(_VARIANTS.value)]
+    renderings = [(path, variant) for path in paths for variant in range(_VARIANTS.value)]
     places = tracks.folders(folder, renderings, sounds, settings)
     tasks = [(path, variant, place) for (path, variant), place in zip(renderings, places, strict=True)]
     _do_all(tasks, functools.partial(tracks.render, sounds=sounds, settings=settings), "track")

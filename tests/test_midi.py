@@ -38,6 +38,38 @@ def test_times_in_seconds_do_not_depend_on_the_tempo(tmp_path, qpm):
     assert midi.get_tempo_changes()[1] == pytest.approx([qpm], rel=1e-4)
 
 
+@pytest.mark.parametrize("first", [0.0, 0.03, 0.25, 0.7, 12.0])
+def test_beats_are_at_quarter_notes_and_times_in_seconds_stay(tmp_path, first):
+    written = some_notes()
+    beats = first + np.concatenate([[0.0], np.cumsum(np.random.default_rng(1).uniform(0.35, 1.2, 250))])
+    notes.write_midi(written, tmp_path / "a.mid", beats=beats)
+    midi = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid"))
+    found = sorted(midi.instruments[0].notes, key=lambda note: (note.start, note.pitch))
+    np.testing.assert_allclose([note.start for note in found], written.onset, rtol=0, atol=0.001)
+    np.testing.assert_allclose([note.end for note in found], written.offset, rtol=0, atol=0.001)
+    expected = beats[1:] if first < 0.06 else beats  # A beat in the first instants is the start of the file.
+    of_file = np.array([midi.tick_to_time(tick) for tick in range(0, round(midi.time_to_tick(beats[-1])) + 1, midi.resolution)])
+    nearest = np.abs(of_file[:, None] - expected).min(axis=0)
+    assert nearest.max() < 1e-4  # Each is a quarter note,
+    within = of_file[(of_file > expected[0] - 1e-4) & (of_file < beats[-1] + 1e-4)]
+    assert len(within) == len(expected)  # and no other is between them.
+    assert midi.get_tempo_changes()[1].max() < 1000
+
+
+def test_one_beat_is_no_tempo(tmp_path):
+    for beats in ([], [3.0]):
+        notes.write_midi(some_notes(), tmp_path / "a.mid", 90.0, np.array(beats))
+        assert pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).get_tempo_changes()[1] == pytest.approx([90.0])
+
+
+def test_readers_open_files_of_many_beats(tmp_path):
+    beats = np.arange(0.5, 7 * 3600.0, 0.4)
+    notes.write_midi(Notes.of([7 * 3600.0 - 1], [7 * 3600.0], [60]), tmp_path / "long.mid", beats=beats)
+    code = "import sys, pretty_midi; print(pretty_midi.PrettyMIDI(sys.argv[1]).instruments[0].notes[0].start)"
+    result = subprocess.run([sys.executable, "-c", code, tmp_path / "long.mid"], capture_output=True, text=True)
+    assert float(result.stdout) == pytest.approx(7 * 3600.0 - 1, abs=0.004), result.stderr
+
+
 @pytest.mark.parametrize("qpm", [117, 400])
 def test_the_last_note_of_two_hours_is_as_exact(tmp_path, qpm):
     notes.write_midi(Notes.of([7199.1234], [7200.0], [60]), tmp_path / "long.mid", qpm)

@@ -21,7 +21,7 @@ FLAGS = """
     mode model_type model_dir model_id load_id load_full hparams config examples_path nsynth_examples_path dataset_type
     num_steps iterations checkpoint_interval keep_checkpoint_max eval_num_steps eval_name audio_filename output_dir
     transcribed_file_suffix qpm seed log validation_examples_path cache_dir strategy save_path save-path
-    teacher_id
+    teacher_id beats
 """.split()
 
 
@@ -336,8 +336,17 @@ def test_prediction_gets_every_setting(capsys, modules):
         "output_dir": "o",
         "transcribed_file_suffix": "-x",
         "qpm": 90.0,
+        "on_beats": False,
     }
     assert capsys.readouterr().out == "a.wav -> a.mid (3 notes)\n"
+
+
+def test_beats_may_give_the_tempo_instead(capsys, modules):
+    line = ["polyamp", "--mode=predict", "--audio_filename=a.wav", "--beats"]
+    assert polyamp_runner.main(line) == 0
+    assert modules["predict"][1]["on_beats"] is True
+    capsys.readouterr()
+    assert "--beats and --qpm are two tempos" in _error(capsys, *line[1:], "--qpm=90")
 
 
 def test_words_are_recordings(modules, tmp_path):

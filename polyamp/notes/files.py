@@ -4,7 +4,6 @@ note-seq takes seconds to import (it loads plotting libraries), so the functions
 never does.
 """
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import numpy as np
 
 from polyamp import atomic, constants
 from polyamp.errors import DataError, PolyampError
-from polyamp.notes import midi_tracks
+from polyamp.notes import clock, midi_tracks
 from polyamp.notes.arrays import Notes
 
 if TYPE_CHECKING:
@@ -119,10 +118,13 @@ def read_tsv(path: str | os.PathLike) -> Notes:
         raise DataError(f"{path}: {error}") from error
 
 
-def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEFAULT_QPM) -> None:
+def write_midi(
+    notes: Notes, path: str | os.PathLike, qpm: float = constants.DEFAULT_QPM, beats: np.ndarray | None = None
+) -> None:
     """Writes a MIDI file in which every time in seconds is kept to 0.4 ms, whatever the tempo.
 
-    In files of more than an hour it is a ten-millionth of their length, so to 1 ms in 2.8 hours. Notes of one pitch that last
+    In files of more than an hour it is a ten-millionth of their length, so to 1 ms in 2.8 hours; where the tempo follows beats,
+    a two-thousandth of a beat (of more than 9,000 beats twice as much, of 18,000 four times ...). Notes of one pitch that last
     for less than a millisecond and follow each other at once come later, each after the one before.
 
     One track per program, each on a channel of its own while there are any (never the drum channel); where there are several,
@@ -132,21 +134,25 @@ def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEF
         notes: Notes. Of one pitch and program they should not overlap, as in a MIDI file the first end would be that of all.
         path: File to write; its folder must exist.
         qpm: Tempo of the file in quarter notes per minute, 4 to 4000.
+        beats: When the beats are, in seconds (`beats.track`): each is at a quarter note then, whatever `qpm`, unless there are
+            less than two.
 
     Raises:
         PolyampError: The tempo is out of range or the file cannot be written.
     """
     if not 4 <= qpm <= 4000:
         raise PolyampError(f"a tempo of {qpm} quarter notes per minute does not fit a MIDI file; use 4 to 4000.")
-    tempo = round(60e6 / qpm)  # Microseconds per quarter note, as stored: ticks are counted in the tempo that readers see.
-    resolution = _ticks_per_quarter(tempo, float(notes.offset.max()) if len(notes) else 0.0)
-    midi = mido.MidiFile(type=1, ticks_per_beat=resolution)
-    midi.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=tempo)]))
+    if beats is not None and len(beats) > 1:
+        when = clock.on_beats(beats)
+    else:
+        when = clock.at_tempo(qpm, float(notes.offset.max()) if len(notes) else 0.0)
+    midi = mido.MidiFile(type=1, ticks_per_beat=when.ticks_per_quarter)
+    tempos = zip(when.tempo.tolist(), np.diff(when.tick, prepend=0).tolist(), strict=True)
+    midi.tracks.append(mido.MidiTrack(mido.MetaMessage("set_tempo", tempo=tempo, time=wait) for tempo, wait in tempos))
     channels = [channel for channel in range(16) if channel != _DRUM_CHANNEL]
     programs = np.unique(notes.program).tolist()
     for index, program in enumerate(programs):
-        chosen = notes[notes.program == program]
-        track = _track(chosen, program, channels[index % len(channels)], resolution * 1e6 / tempo)
+        track = _track(notes[notes.program == program], program, channels[index % len(channels)], when)
         if len(programs) > 1:
             track.insert(0, mido.MetaMessage("track_name", name=constants.FAMILIES[constants.PROGRAM_FAMILY[program]]))
         midi.tracks.append(track)
@@ -154,21 +160,10 @@ def write_midi(notes: Notes, path: str | os.PathLike, qpm: float = constants.DEF
         midi.save(str(temporary))
 
 
-def _ticks_per_quarter(tempo: int, last_time: float) -> int:
-    """The coarsest usual resolution (15 times a power of 2; below, any) whose ticks are short enough.
-
-    Ticks of up to 0.8 ms (times round by half of that at most), in files of more than 66 minutes of up to two ten-millionths of
-    them: pretty_midi by itself refuses files of ten million ticks, and ticks may be half as long.
-    """
-    longest = max(800.0, 0.2 * last_time)  # Microseconds.
-    least = tempo / longest
-    return math.ceil(least) if least <= 15 else 15 * 2 ** math.ceil(math.log2(least / 15))
-
-
-def _ticks(notes: Notes, ticks_per_second: float) -> tuple[np.ndarray, np.ndarray]:
+def _ticks(notes: Notes, when: clock.Clock) -> tuple[np.ndarray, np.ndarray]:
     """Ticks of onsets and offsets; notes last for one at least, and those of a pitch that follow each other still do."""
-    on = np.rint(notes.onset * ticks_per_second).astype(np.int64)
-    off = np.maximum(np.rint(notes.offset * ticks_per_second).astype(np.int64), on + 1)
+    on = when.ticks(notes.onset)
+    off = np.maximum(when.ticks(notes.offset), on + 1)
     before: dict[int, int] = {}  # Of each pitch its last note.
     for index, pitch in enumerate(notes.pitch.tolist()):
         last = before.get(pitch)
@@ -179,9 +174,9 @@ def _ticks(notes: Notes, ticks_per_second: float) -> tuple[np.ndarray, np.ndarra
     return on, off
 
 
-def _track(notes: Notes, program: int, channel: int, ticks_per_second: float) -> mido.MidiTrack:
+def _track(notes: Notes, program: int, channel: int, when: clock.Clock) -> mido.MidiTrack:
     """A track of the notes of one program."""
-    on, off = _ticks(notes, ticks_per_second)
+    on, off = _ticks(notes, when)
     tick = np.concatenate([off, on])
     pitch = np.concatenate([notes.pitch, notes.pitch])
     velocity = np.concatenate([np.zeros_like(notes.velocity), np.maximum(notes.velocity, 1)])  # 0 would end the note.

@@ -1,7 +1,9 @@
 """Stems: the instruments of a MIDI file, cut, transposed and varied, each written as a file of its own."""
 
 import dataclasses
+import glob
 import io
+import os
 from pathlib import Path
 
 import mido
@@ -25,6 +27,17 @@ class Stem:
     is_drum: bool
     notes: list[tuple[float, float, int, int]]
     controls: list[tuple[float, int, int]]
+
+
+def midi_files(patterns: str) -> list[Path]:
+    """The files that --midi names: names and globs, comma-separated, each file once; `PolyampError` for what is not there."""
+    paths: list[Path] = []
+    for part in patterns.split(","):
+        matching = [Path(part)] if os.path.isfile(part) else [Path(path) for path in sorted(glob.glob(part))]
+        if not matching:
+            raise PolyampError(f"--midi: no file is called {part!r} or matches it.")
+        paths += matching
+    return list(dict.fromkeys(paths))
 
 
 def read_stems(path: Path) -> list[Stem]:
