@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a c
 from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
-    from polyamp.rendering import tracks
+    from polyamp.rendering import players
     from polyamp.rendering.soundfonts import Sound
 
 
@@ -46,7 +46,7 @@ _VARIANTS = flags.DEFINE_integer(
     "variants", 1, "How often each piece is rendered (each preset, with --single_notes).", lower_bound=1
 )
 _JOBS = flags.DEFINE_integer("jobs", os.cpu_count() or 1, "Tracks rendered at the same time.", lower_bound=1)
-_SETTINGS: "dict[str, flags.FlagHolder]" = {  # Of `tracks.Settings`.
+_SETTINGS: "dict[str, flags.FlagHolder]" = {  # Of `players.Settings`.
     "excerpt": flags.DEFINE_float(
         "excerpt", 0.0, "Seconds of each piece to render, from a random place; 0: all.", lower_bound=0.0
     ),
@@ -78,12 +78,12 @@ def main(argv: Sequence[str]) -> int:
 def _run() -> None:
     from polyamp.atomic import make_folder
     from polyamp.errors import PolyampError
-    from polyamp.rendering import effects, fluidsynth, soundfonts, tracks
+    from polyamp.rendering import effects, fluidsynth, players, soundfonts
 
     if bool(_MIDI.value) == bool(_SINGLE_NOTES.value):
         raise PolyampError("give --midi or --single_notes, one of them.")
     fluidsynth.check_installed()
-    settings = tracks.Settings(**{name: flag.value for name, flag in _SETTINGS.items()})
+    settings = players.Settings(**{name: flag.value for name, flag in _SETTINGS.items()})
     if settings.effects:
         effects.load_pedalboard()  # Missing, it should be missed before anything is rendered.
     sounds = [sound for path in _soundfonts() for sound in soundfonts.read_presets(path)]
@@ -110,19 +110,19 @@ def _soundfonts() -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in found)) or installed
 
 
-def _render_pieces(patterns: str, sounds: "Sequence[Sound]", settings: "tracks.Settings") -> None:
+def _render_pieces(patterns: str, sounds: "Sequence[Sound]", settings: "players.Settings") -> None:
     from polyamp.atomic import make_folder
-    from polyamp.rendering import stems, tracks
+    from polyamp.rendering import stems, track_folders, tracks
 
     paths = stems.midi_files(patterns)
     folder = make_folder(Path(_OUTPUT_DIR.value) / _SPLIT.value)
     renderings = [(path, variant) for path in paths for variant in range(_VARIANTS.value)]
-    places = tracks.folders(folder, renderings, sounds, settings)
+    places = track_folders.folders(folder, renderings, sounds, settings)
     tasks = [(path, variant, place) for (path, variant), place in zip(renderings, places, strict=True)]
     _do_all(tasks, functools.partial(tracks.render, sounds=sounds, settings=settings), "track")
 
 
-def _render_single_notes(families: Sequence[str], sounds: "Sequence[Sound]", settings: "tracks.Settings") -> None:
+def _render_single_notes(families: Sequence[str], sounds: "Sequence[Sound]", settings: "players.Settings") -> None:
     from polyamp.atomic import make_folder
     from polyamp.rendering import single_notes
 

@@ -22,7 +22,7 @@ import yaml
 from polyamp import constants
 from polyamp.data import note_files, sources
 from polyamp.errors import PolyampError
-from polyamp.rendering import fluidsynth, soundfonts, stems, tracks
+from polyamp.rendering import fluidsynth, players, soundfonts, stems, tracks
 
 Row = tuple[float, float, int, int]  # Onset, offset, pitch, velocity.
 SOUNDS = [(0, 0), (0, 4), (0, 33), (0, 39), (8, 0), (0, 73), (128, 0)]  # Bank and program.
@@ -173,10 +173,10 @@ def test_sounds_are_chosen_by_program_or_family_and_each_soundfont_is_as_likely(
     def choices(
         program: int = 33, is_drum: bool = False, substitute: float = 0.0, any_family: float = 0.0
     ) -> collections.Counter[tuple[str, int]]:
-        settings = tracks.Settings(substitute=substitute, any_family=any_family)
+        settings = players.Settings(substitute=substitute, any_family=any_family)
         stem = stems.Stem("", program, is_drum, [], [])
         rng = np.random.default_rng(0)
-        chosen = [tracks.choose_sound(stem, sounds, settings, rng) for _ in range(300)]
+        chosen = [players.choose_sound(stem, sounds, settings, rng) for _ in range(300)]
         return collections.Counter((one.soundfont.name, one.program) if one else ("none", -1) for one in chosen)
 
     same = choices()
@@ -202,7 +202,7 @@ def test_notes_that_a_preset_cannot_play_are_not_in_the_labels(render: Callable,
     assert notes.pitch.tolist() == [40]
     both = soundfonts.read_presets(narrow) + soundfonts.read_presets(wide)
     (bass,) = stems.read_stems(_midi(tmp_path / "b.mid", BASS))
-    chosen = [tracks.choose_sound(bass, both, tracks.Settings(), np.random.default_rng(seed)) for seed in range(20)]
+    chosen = [players.choose_sound(bass, both, players.Settings(), np.random.default_rng(seed)) for seed in range(20)]
     assert {sound.soundfont for sound in chosen if sound} == {wide}
 
 
@@ -355,7 +355,7 @@ def test_a_file_or_soundfont_named_twice_counts_once(render: Callable, tmp_path:
 
 def test_the_flags_have_the_defaults_of_the_settings(load: Callable, tmp_path: Path):
     script, _ = load("render_midi", output_dir=tmp_path)
-    assert tracks.Settings(**{name: flag.default for name, flag in script._SETTINGS.items()}) == tracks.Settings()
+    assert players.Settings(**{name: flag.default for name, flag in script._SETTINGS.items()}) == players.Settings()
 
 
 def test_ctrl_c_ends_it_after_the_tracks_in_progress(
