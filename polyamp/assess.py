@@ -64,10 +64,10 @@ def assess_melodic(model: keras.Model, hparams: MelodicHParams, example: "Exampl
     off), reference rolls above 0.5, which matters for `onset_mode` "triangle" only. Reference notes that began before the
     example have no onset in it and are no notes to find; those that outlast it end with it.
     """
-    heard, stretch = transcribe.in_tune(lambda: [example.audio], hparams)
+    heard, stretch = transcribe.as_heard(lambda: [example.audio], hparams)
     rolls = transcribe.rolls_of(model, heard, hparams)
-    as_heard = notes.stretched(example.notes, stretch)
-    labels = notes.to_rolls(as_heard, len(rolls["frame"]), hparams, total_time=example.duration * stretch)
+    played = notes.stretched(example.notes, stretch)
+    labels = notes.to_rolls(played, len(rolls["frame"]), hparams, total_time=example.duration * stretch)
     scores: dict[str, float] = {}
     for name in ("frame", "onset", "offset"):
         threshold = getattr(hparams, f"predict_{name}_threshold") or 0.5
@@ -87,7 +87,7 @@ def assess_timbre(model: keras.Model, hparams: TimbreHParams, example: "Example"
     reference = example.begun
     if not len(reference):
         raise DataError(f"{example.id}: has no notes whose families could be told.")
-    heard, stretch = transcribe.in_tune(lambda: [example.audio], hparams)
+    heard, stretch = transcribe.as_heard(lambda: [example.audio], hparams)
     probabilities = transcribe.predict_families(model, heard, notes.stretched(reference, stretch), hparams)
     posteriors = instruments.choose_families(probabilities, reference, hparams)
     estimate = instruments.with_programs(reference, posteriors, hparams)

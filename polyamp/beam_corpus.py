@@ -89,7 +89,7 @@ class CutWindows(beam.DoFn):
         try:
             with corpus.local(job.audio) as path:
                 blocks = reading.Repeated(path)
-                heard, stretch = transcribe.in_tune(lambda: samples.of(_named(blocks(), path, job)), self._hparams)
+                heard, stretch = transcribe.as_heard(lambda: samples.of(_named(blocks(), path, job)), self._hparams)
                 at_level = level.brought_to(heard, self._hparams.predict_level_db)
                 for window, kept in windows.windows(at_level(), core, margin, self._hparams.hop_length):
                     yield (os.fsencode(job.output), count, kept), window
@@ -130,7 +130,7 @@ class WriteNotes(beam.DoFn):
         loaded = _loaded(self._weights, self._handle)
         with corpus.local(job.audio) as path:
             blocks = reading.Repeated(path)
-            heard, _ = transcribe.in_tune(lambda: _named(blocks(), path, job), hparams)
+            heard, _ = transcribe.as_heard(lambda: _named(blocks(), path, job), hparams)
             return transcribe.with_programs(loaded.model, heard, found, hparams)
 
 

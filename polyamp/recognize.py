@@ -9,7 +9,7 @@ from polyamp import checkpoint, constants, notes
 from polyamp.audio.reading import Blocks
 from polyamp.hparams import TimbreHParams
 from polyamp.notes import instruments
-from polyamp.transcribe import Model, in_tune, predict_families, rolls_of
+from polyamp.transcribe import Model, as_heard, predict_families, rolls_of
 
 
 def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams: TimbreHParams) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
         and "offset" in seconds, MIDI "pitch", "velocity", "family" and its "probability".
         Without notes "family" is None and the others are empty.
     """
-    heard, stretch = in_tune(blocks, hparams)
+    heard, stretch = as_heard(blocks, hparams)
     found = notes.from_rolls(rolls_of(melodic.model, heard, melodic.hparams), melodic.hparams)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}

@@ -37,16 +37,21 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
     """
     if isinstance(hparams, AutoregressiveHParams):
         return notes_of_states(predict_states(model, blocks(), hparams), hparams)
-    heard, stretch = in_tune(blocks, hparams)
+    heard, stretch = as_heard(blocks, hparams)
     found = notes.from_rolls(rolls_of(model, heard, hparams), hparams)
     if isinstance(hparams, FullHParams):
         found = with_programs(model, heard, found, hparams)
     return notes.stretched(found, 1 / stretch)
 
 
-def in_tune(blocks: Blocks, hparams: MelodicHParams) -> tuple[level.Measured, float]:
-    """A recording as a model should hear it, in tune if `predict_in_tune`, and by which factor it lasts longer then."""
+def as_heard(blocks: Blocks, hparams: MelodicHParams) -> tuple[level.Measured, float]:
+    """A recording as a model should hear it, apart from its level, and by which factor it lasts longer then.
+
+    Without crackle if `predict_declick`, in tune if `predict_in_tune`.
+    """
     measured = level.Measured(blocks)
+    if hparams.predict_declick:
+        measured = measured.without_clicks()
     return measured.in_tune() if hparams.predict_in_tune else (measured, 1.0)
 
 

@@ -102,7 +102,7 @@ def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
     from polyamp import checkpoint, hparams, live_layers, notes, transcribe
 
     if not isinstance(loaded.hparams, hparams.AutoregressiveHParams):
-        heard, stretch = transcribe.in_tune(lambda: [audio], loaded.hparams)
+        heard, stretch = transcribe.as_heard(lambda: [audio], loaded.hparams)
         rolls = transcribe.rolls_of(loaded.model, heard, loaded.hparams)
         return lambda settings: notes.stretched(notes.from_rolls(rolls, settings), 1 / stretch)
     features = np.concatenate(list(transcribe.acoustic_features(loaded.model, [audio], loaded.hparams)), axis=1)[0]

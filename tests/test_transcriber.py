@@ -67,6 +67,19 @@ def test_a_recording_of_another_tuning_has_the_same_notes(model_type, cents):
     assert _same_notes(Transcriber.load(model_type, predict_in_tune=False).transcribe(sharp), expected) < 0.92
 
 
+@pytest.mark.parametrize("model_type", ["MELODIC", "FULL"])
+def test_a_crackling_record_has_the_same_notes(model_type):
+    model = Transcriber.load(model_type)
+    samples = reading.read(RECORDING)
+    expected = model.transcribe(samples)
+    rng = np.random.default_rng(0)
+    crackling = samples.copy()
+    for start in rng.integers(0, len(samples) - 20, len(samples) // 800):  # Twenty clicks a second.
+        crackling[start : start + rng.integers(1, 16)] += rng.normal(0.0, 6.0 * samples.std())
+    assert _same_notes(model.transcribe(crackling), expected) > 0.9
+    assert _same_notes(Transcriber.load(model_type, predict_declick=False).transcribe(crackling), expected) < 0.85
+
+
 def test_settings_may_differ(melodic):
     more = Transcriber.load(predict_onset_threshold=0.1).transcribe(RECORDING)
     assert len(more) > len(melodic.transcribe(RECORDING))

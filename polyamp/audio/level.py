@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from polyamp.audio import tuning
+from polyamp.audio import clicks, tuning
 from polyamp.audio.meters import FrameMeter, fed
 from polyamp.audio.reading import Blocks
 
@@ -54,7 +54,7 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
 
 
 class Measured:
-    """A recording whose level and tuning are measured once, when one is asked for, in one pass.
+    """A recording whose level and tuning are measured, and clicks looked for, once, when one is asked for, in one pass.
 
     Args:
         blocks: Gives the audio, as this does.
@@ -68,12 +68,12 @@ class Measured:
         return self._blocks()
 
     @functools.cached_property
-    def _meters(self) -> tuple[Meter, tuning.Meter]:
-        of_level, of_tuning = Meter(), tuning.Meter()
+    def _meters(self) -> tuple[Meter, tuning.Meter, clicks.Meter]:
+        meters = Meter(), tuning.Meter(), clicks.Meter()
         for block in self._blocks():
-            of_level.add(block)
-            of_tuning.add(block)
-        return of_level, of_tuning
+            for meter in meters:
+                meter.add(block)
+        return meters
 
     @functools.cached_property
     def level(self) -> float:
@@ -84,6 +84,10 @@ class Measured:
     def cents(self) -> float:
         """As `tuning.measure`."""
         return self._meters[1].cents
+
+    def without_clicks(self) -> "Measured":
+        """The recording as it should be heard if it crackles."""
+        return Measured(clicks.repaired(self._blocks)) if self._meters[2].crackles else self
 
     def in_tune(self) -> "tuple[Measured, float]":
         """The recording as it should be heard if it is out of tune, and by which factor it lasts longer then."""

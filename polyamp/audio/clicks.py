@@ -1,0 +1,117 @@
+"""Clicks, as the crackle of old records has them by the dozen a second: found and taken out.
+
+A click is what linear prediction from the samples before fails at, for up to six milliseconds; so does a note that is struck,
+but for longer. Its samples are replaced by those that fit the prediction best, given what lies on both sides (Janssen, Veldhuis
+and Vries 1986, "Adaptive interpolation of discrete-time signals that can be modeled as autoregressive processes").
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from polyamp.audio import filters
+from polyamp.audio.meters import FrameMeter
+from polyamp.audio.reading import Blocks
+
+_FRAME = 4096  # Samples that one prediction is fitted to.
+_MARGIN = 128  # At both ends of a frame, where nothing is replaced: frames overlap by more than twice as much.
+_HOP = _FRAME - 512
+_ORDER = 24  # Samples that are predicted from.
+_SURPRISE = 16.0  # Times the usual error of the prediction, from where on a sample may be of a click.
+_LOUD = 4.0  # Times the median magnitude, to which samples are limited before the prediction is fitted.
+_APART = 24  # Samples without surprise that end a click.
+_LONGEST = 100  # Samples of a click.
+_BEFORE, _AFTER = 2, 4  # Samples beside a click that are replaced as well.
+_MOST = 18  # Clicks of a frame; what has more of them is no record but a synthesizer that sounds like that.
+_ROUNDS = 4  # With the large clicks gone the prediction is better, and smaller ones are found.
+_EVERY = 8  # Of so many frames one is looked at to tell whether a recording crackles,
+_LEAST_FRAMES = 3  # of so many at least, in five seconds,
+_LEAST_SHARE = 0.6  # of which so many have to have clicks: music, of drums and synthesizers most of all, has some, too.
+_SILENCE = 1e-6  # Standard deviation.
+
+
+class Meter(FrameMeter):
+    """Tells whether a recording crackles all the time, as old records do, block by block."""
+
+    def __init__(self) -> None:
+        super().__init__(_FRAME)
+        self._passed = self._sounding = self._with_clicks = 0
+
+    def _hear(self, frames: np.ndarray) -> None:
+        for frame in frames[-self._passed % _EVERY :: _EVERY].astype(np.float64):
+            if frame.std() > _SILENCE:
+                self._sounding += 1
+                self._with_clicks += 0 < len(_clicks(frame, _prediction(frame))) <= _MOST
+        self._passed += len(frames)
+
+    @property
+    def crackles(self) -> bool:
+        """Whether most quarters of a second that have been heard have clicks; never for less than about five seconds."""
+        return self._sounding >= _LEAST_FRAMES and self._with_clicks >= _LEAST_SHARE * self._sounding
+
+
+def repaired(blocks: Blocks) -> Blocks:
+    """A recording without its clicks, of the same length; where there are none its samples stay as they are."""
+
+    def without_clicks() -> Iterator[np.ndarray]:
+        pending = np.zeros(0)
+        for block in blocks():
+            pending = np.concatenate([pending, block])
+            while len(pending) >= _FRAME + _HOP:  # So that the last frame is a whole one.
+                _repair(pending[:_FRAME])
+                yield pending[:_HOP].astype(np.float32)
+                pending = pending[_HOP:]
+        if len(pending) > _FRAME:
+            _repair(pending[:_FRAME])
+        if len(pending) > 2 * _MARGIN:
+            _repair(pending[-_FRAME:])
+        yield pending.astype(np.float32)
+
+    return without_clicks
+
+
+def _repair(frame: np.ndarray) -> None:
+    """Takes the clicks out of some samples, float64 [up to `_FRAME`], in place."""
+    for _ in range(_ROUNDS):
+        if frame.std() <= _SILENCE:
+            return
+        prediction = _prediction(frame)
+        found = _clicks(frame, prediction)
+        if not 0 < len(found) <= _MOST:
+            return
+        for first, last in found:
+            _interpolate(frame, prediction, first - _BEFORE, last + _AFTER)
+
+
+def _prediction(frame: np.ndarray) -> np.ndarray:
+    """The filter [1 + _ORDER] that leaves of the samples what the ones before do not tell (autocorrelation method)."""
+    limit = _LOUD * np.median(np.abs(frame))
+    limited = np.clip(frame, -limit, limit) if limit else frame  # Or loud clicks would be what is predicted.
+    spectrum = np.fft.rfft(limited * filters.hann(len(frame)), 2 * len(frame))
+    correlation = np.fft.irfft(np.square(np.abs(spectrum)))[: _ORDER + 1]
+    correlation[0] *= 1 + 1e-6  # Noise 60 dB below, so that the equations can be solved whatever the sound.
+    lag = np.abs(np.subtract.outer(np.arange(_ORDER), np.arange(_ORDER)))
+    return np.concatenate([[1.0], -np.linalg.solve(correlation[lag], correlation[1:])])
+
+
+def _clicks(frame: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int]]:
+    """First and last sample of each click that is not in the margins."""
+    error = np.abs(np.convolve(frame, prediction)[_ORDER : len(frame)])
+    surprising = np.flatnonzero(error > _SURPRISE * np.median(error) / 0.6745) + _ORDER  # The usual one if it were Gaussian.
+    if not len(surprising):
+        return []
+    begins = np.flatnonzero(np.diff(surprising, prepend=-len(frame)) > _APART)
+    first, last = surprising[begins], surprising[np.append(begins[1:], len(surprising)) - 1]
+    short = (last - first < _LONGEST) & (first >= _MARGIN) & (last < len(frame) - _MARGIN)
+    return list(zip(first[short].tolist(), last[short].tolist(), strict=True))
+
+
+def _interpolate(frame: np.ndarray, prediction: np.ndarray, first: int, last: int) -> None:
+    """Replaces the samples from `first` to `last` by those with the least error of prediction, up to `_ORDER` later."""
+    predicted = np.arange(first, last + _ORDER + 1)
+    behind = predicted[:, None] - np.arange(_ORDER + 1)  # The samples that each error depends on, by `prediction`.
+    row, column = np.nonzero((behind >= first) & (behind <= last))
+    effect = np.zeros((len(predicted), last - first + 1))
+    effect[row, behind[row, column] - first] = prediction[column]
+    frame[first : last + 1] = 0.0
+    frame[first : last + 1] = np.linalg.lstsq(effect, -frame[behind] @ prediction, rcond=None)[0]
