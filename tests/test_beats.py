@@ -25,8 +25,7 @@ def test_a_steady_beat_is_found(tempo):
     true = 0.4 + np.arange(60) * 60 / tempo
     found = beats.track(played(true))
     assert mir_eval.beat.f_measure(true, found) > 0.95
-    inner = found[(found > 5.0) & (found < true[-1])]  # The judge leaves out the first five seconds.
-    nearest = np.abs(inner[:, None] - true).min(axis=1)
+    nearest = np.abs(found[found < true[-1]][:, None] - true).min(axis=1)
     assert np.median(nearest) < 0.008  # Between the instants at which beats are looked for.
 
 
@@ -55,9 +54,40 @@ def test_too_little_has_no_beat(onsets):
     assert len(beats.track(Notes.of(onsets, np.add(onsets, 0.5), np.full(len(onsets), 60)))) == 0
 
 
-@pytest.mark.parametrize("onsets", [[0.0, 0.05], [0.0, 0.5, 1.0], [2.0, 300.0], [0.0, 7.0, 7.1]])
-def test_beats_of_few_notes_ascend_and_lie_within_them(onsets):
-    found = beats.track(Notes.of(onsets, np.add(onsets, 0.5), np.full(len(onsets), 60)))
-    assert np.all(np.diff(found) > 0.1) and np.all(found >= 0.0)
-    if len(found):
-        assert found[0] >= onsets[0] - 0.1 and found[-1] <= onsets[-1] + 0.1
+@pytest.mark.parametrize(
+    ("onsets", "number"), [([0.0, 0.05], 1), ([0.0, 0.5, 1.0], 3), ([2.0, 300.0], 300), ([0.0, 7.0, 7.1], 8)]
+)
+@pytest.mark.parametrize("velocity", [0, 100])
+def test_beats_of_few_notes_ascend_and_lie_within_them(onsets, number, velocity):
+    count = len(onsets)
+    found = beats.track(Notes.of(onsets, np.add(onsets, 0.5), np.full(count, 60), np.full(count, velocity)))
+    assert len(found) >= number
+    assert np.all(np.diff(found) > 0.2) and found[0] >= onsets[0] - 0.1 and found[-1] <= onsets[-1] + 0.1
+
+
+@pytest.mark.parametrize(("pitch", "length", "velocity"), [(40, 0.2, 70), (70, 0.45, 70), (70, 0.2, 110)])
+def test_low_long_and_loud_notes_are_on_the_beat(pitch, length, velocity):
+    """Of quavers all alike but that every other is lower, longer or louder."""
+    onset = 0.3 + np.arange(80) * 0.28
+    off_beat = np.arange(80) % 2 == 0
+    notes = Notes.of(
+        onset,
+        onset + np.where(off_beat, 0.2, length),
+        np.where(off_beat, 70, pitch),
+        np.where(off_beat, 70, velocity),
+    )
+    assert mir_eval.beat.f_measure(onset[1::2], beats.track(notes)) > 0.95
+
+
+def test_of_tempos_with_as_much_evidence_the_usual_one_is_taken():
+    for beat in (0.22, 0.26, 0.5):
+        onset = 1.0 + np.arange(100) * beat
+        found = beats.track(Notes.of(onset, onset + 0.2, np.full(100, 60)))
+        assert 0.35 < np.median(np.diff(found)) < 0.8
+
+
+@pytest.mark.parametrize("before", [0.013, 90.0, 1000.0])
+def test_silence_before_the_music_does_not_matter(before):
+    music = played(0.2 + np.arange(60) * 0.375)
+    later = Notes.of(music.onset + before, music.offset + before, music.pitch, music.velocity)
+    np.testing.assert_allclose(beats.track(later), beats.track(music) + before, atol=1e-6)

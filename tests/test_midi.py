@@ -62,8 +62,16 @@ def test_one_beat_is_no_tempo(tmp_path):
         assert pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).get_tempo_changes()[1] == pytest.approx([90.0])
 
 
-def test_readers_open_files_of_many_beats(tmp_path):
-    beats = np.arange(0.5, 7 * 3600.0, 0.4)
+@pytest.mark.parametrize("beats", [[-0.1, 0.5, 1.0], [0.5, 0.5, 1.0], [1.0, 0.5], [0.0, 20.0, 40.0], [0.0, 0.5, np.nan]])
+def test_beats_must_fit(tmp_path, beats):
+    with pytest.raises(PolyampError, match="beats have to ascend from 0 on, by 0.05 to 16 s"):
+        notes.write_midi(some_notes(), tmp_path / "a.mid", beats=np.array(beats))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("last_beat", [2.0, 7 * 3600.0])
+def test_readers_open_files_of_many_beats_and_of_a_late_end(tmp_path, last_beat):
+    beats = np.arange(0.5, last_beat, 0.4)
     notes.write_midi(Notes.of([7 * 3600.0 - 1], [7 * 3600.0], [60]), tmp_path / "long.mid", beats=beats)
     code = "import sys, pretty_midi; print(pretty_midi.PrettyMIDI(sys.argv[1]).instruments[0].notes[0].start)"
     result = subprocess.run([sys.executable, "-c", code, tmp_path / "long.mid"], capture_output=True, text=True)

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import numpy as np
+import pretty_midi
 import pytest
 import soundfile
 
@@ -56,6 +57,19 @@ def test_writes_beside_the_audio_with_one_model_load(tmp_path, fake_model):
         assert done.output == done.audio.with_name(f"{done.audio.stem}-polyamp.mid")
         assert len(notes.read_midi(done.output)) == done.num_notes > 0
     assert [path for path in tmp_path.iterdir() if path.suffix not in (".wav", ".flac", ".mid")] == []
+
+
+def test_the_tempo_of_files_follows_the_beats_if_it_should(tmp_path, fake_model):
+    audio = np.zeros(12 * 16_000, np.float32)
+    for start in np.arange(0.3, 11.5, 0.6):
+        audio[int(16_000 * start) :][:3200] = np.random.default_rng(0).uniform(-0.5, 0.5, 3200)
+    soundfile.write(tmp_path / "a.wav", audio, 16_000)
+    tempos = []
+    for on_beats in (False, True):
+        (done,) = predict.predict("MELODIC", str(tmp_path / "a.wav"), qpm=90.0, on_beats=on_beats).written
+        tempos.append(pretty_midi.PrettyMIDI(str(done.output)).get_tempo_changes()[1])
+    assert tempos[0] == pytest.approx([90.0], rel=1e-4)
+    assert np.median(tempos[1]) == pytest.approx(100.0, abs=3.0) and len(tempos[1]) > 3
 
 
 def test_a_name_with_commas_and_brackets_is_taken_as_it_is(tmp_path, fake_model):

@@ -26,7 +26,7 @@ _MOST = 18  # Clicks of a frame; what has more of them is no record but a synthe
 _ROUNDS = 4  # With the large clicks gone the prediction is better, and smaller ones are found.
 _EVERY = 8  # Of so many frames one is looked at to tell whether a recording crackles,
 _LEAST_FRAMES = 3  # of so many at least, in five seconds,
-_LEAST_SHARE = 0.6  # of which so many have to have clicks: music, of drums and synthesizers most of all, has some, too.
+_LEAST_SHARE = 0.5  # of which so many have to have clicks: music, of drums and synthesizers most of all, has some, too.
 _SILENCE = 1e-6  # Standard deviation.
 
 

@@ -136,9 +136,19 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).rstrip(".")
 
 
+def in_chunks(samples: np.ndarray) -> Iterator[np.ndarray]:
+    """Samples in memory, [samples, channels], in the chunks in which those of a file come; one if there are none."""
+    frames = _chunk_frames(samples.shape[1])
+    return (samples[start : start + frames] for start in range(0, max(1, len(samples)), frames))
+
+
+def _chunk_frames(channels: int) -> int:
+    return max(1, _CHUNK_VALUES // channels)
+
+
 def chunks_of(sound: soundfile.SoundFile, name: str) -> Iterator[np.ndarray]:
     """Yields [samples, channels] until the end, which must be where the header says."""
-    frames = max(1, _CHUNK_VALUES // sound.channels)
+    frames = _chunk_frames(sound.channels)
     done = 0
     while True:
         try:
@@ -179,7 +189,7 @@ def _open_ffmpeg(name: str, stack: contextlib.ExitStack) -> Source:
 def _ffmpeg_chunks(process: subprocess.Popen[bytes], channels: int, messages: IO[bytes], name: str) -> Iterator[np.ndarray]:
     """Yields [samples, channels] from ffmpeg's pipe."""
     assert process.stdout is not None
-    frames = max(1, _CHUNK_VALUES // channels)
+    frames = _chunk_frames(channels)
     while data := process.stdout.read(4 * channels * frames):
         whole = len(data) // (4 * channels) * channels
         yield np.frombuffer(data, ">f4", count=whole).astype(np.float32).reshape(-1, channels)

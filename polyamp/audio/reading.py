@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import soundfile
 import soxr
-from absl import logging
 from numpy.typing import ArrayLike
 
 from polyamp import constants
@@ -22,7 +21,7 @@ from polyamp.errors import AudioError
 _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged and resampling would exhaust memory.
 _MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
 _MOST_CHANNELS = 64
-_OPPOSITE = -0.5  # Correlation of two channels below which one of them has been inverted; music, also of wide stereo, has more.
+_OPPOSITE = -0.5  # Mean product of two channels, as a share of their power, below which one has been inverted.
 
 # Gives a recording, 16 kHz mono float32, in blocks of any length, as often as it is called.
 Blocks = Callable[[], Iterable[np.ndarray]]
@@ -132,8 +131,8 @@ def convert(samples: ArrayLike, rate: int) -> np.ndarray:
     given = as_float(samples)
     if given.ndim not in (1, 2) or given.ndim == 2 and not 0 < given.shape[1] <= _MOST_CHANNELS:
         raise AudioError(f"samples of the shape {given.shape}; give [samples] or [samples, channels].")
-    chunks = iter([given.reshape(len(given), given.shape[1] if given.ndim == 2 else 1)])
-    return np.concatenate(list(_to_mono_16k(chunks, rate, "samples")))
+    channels = given.reshape(len(given), given.shape[1] if given.ndim == 2 else 1)
+    return np.concatenate(list(_to_mono_16k(containers.in_chunks(channels), rate, "samples")))
 
 
 def decode_wav(data: bytes, name: str = "audio data") -> np.ndarray:
@@ -181,7 +180,7 @@ def _to_mono_16k(chunks: Iterator[np.ndarray], rate: int, name: str) -> Iterator
     same_rate = rate == constants.SAMPLE_RATE
     resampler = None if same_rate else soxr.ResampleStream(rate, constants.SAMPLE_RATE, 1, dtype="float32", quality="HQ")
     total = 0
-    mixer = _Mixer(name)
+    mixer = _Mixer()
     for chunk in chunks:
         if not is_sound(chunk):
             raise AudioError(f"{name}: has samples that are NaN, infinite or far beyond full scale; export the audio again.")
@@ -198,14 +197,10 @@ def _to_mono_16k(chunks: Iterator[np.ndarray], rate: int, name: str) -> Iterator
 
 
 class _Mixer:
-    """Averages channels. Of two that have been in opposite phase so far one is inverted, or they would cancel each other.
+    """Averages channels. Of two that have been in opposite phase so far one is inverted, or they would cancel each other."""
 
-    Args:
-        name: What warnings call the recording.
-    """
-
-    def __init__(self, name: str):
-        self._name, self._product, self._power, self._warned = name, 0.0, 0.0, False
+    def __init__(self) -> None:
+        self._product = self._power = 0.0
 
     def mixed(self, chunk: np.ndarray) -> np.ndarray:
         """What follows, float32 [samples, channels], as [samples]."""
@@ -218,11 +213,7 @@ class _Mixer:
     def _are_opposite(self, left: np.ndarray, right: np.ndarray) -> bool:
         self._product += float(left @ right)
         self._power += 0.5 * float(left @ left + right @ right)
-        opposite = self._product < _OPPOSITE * self._power
-        if opposite and not self._warned:
-            self._warned = True
-            logging.warning("%s: its two channels are in opposite phase; one is inverted.", self._name)
-        return opposite
+        return self._product < _OPPOSITE * self._power
 
 
 def _rechunk(chunks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -27,27 +27,27 @@ def track(notes: Notes) -> np.ndarray:
         notes: In any order.
 
     Returns:
-        float64 [beats] from the first note to the last; none for fewer than two different onsets.
+        float64 [beats] from the first note to the last; none where all begin within 0.04 s.
     """
-    if not len(notes) or notes.onset.max() - notes.onset.min() < 2 / _RATE:
+    first = notes.onset.min(initial=np.inf)
+    if not notes.onset.max(initial=0.0) - first >= 2 / _RATE:
         return np.zeros(0)
-    strength = _strength(notes)
-    beats = _best_sequence(strength) / _RATE
-    return _onto_notes(beats[beats >= notes.onset.min() - _WITHIN], notes)
+    beats = first + _best_sequence(_strength(notes.onset - first, _weight(notes))) / _RATE
+    return _onto_notes(beats, notes)
 
 
 def _weight(notes: Notes) -> np.ndarray:
     """How much each note's onset says about the beat."""
     length = np.minimum(notes.offset - notes.onset, _LONGEST)
-    return notes.velocity / 127 * (0.3 + length) * np.where(notes.pitch < _LOW_PITCH, _LOW_WEIGHT, 1.0)
+    return np.maximum(notes.velocity, 1) / 127 * (0.3 + length) * np.where(notes.pitch < _LOW_PITCH, _LOW_WEIGHT, 1.0)
 
 
-def _strength(notes: Notes) -> np.ndarray:
+def _strength(onset: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """How strong the onsets around each instant are among those of the seconds around, 0 to 1, `[instants]`."""
-    position = notes.onset * _RATE
+    position = onset * _RATE
     count = int(position.max()) + 2
     before = position.astype(np.int64)
-    weight, share = _weight(notes), position - before
+    share = position - before
     onsets = np.bincount(before, weight * (1 - share), count) + np.bincount(before + 1, weight * share, count)
     near = np.exp(-0.5 * np.square(np.arange(-3, 4)))
     onsets = np.convolve(onsets, near, "same") if count > len(near) else onsets
@@ -91,10 +91,10 @@ def _onto_notes(beats: np.ndarray, notes: Notes) -> np.ndarray:
     """Beats moved to the mean of the onsets close to them; those between them where no note begins stay in proportion."""
     nearest = np.searchsorted((beats[1:] + beats[:-1]) / 2, notes.onset)
     close = np.abs(notes.onset - beats[nearest]) <= _WITHIN
-    weight = np.bincount(nearest[close], _weight(notes)[close], len(beats))
-    total = np.bincount(nearest[close], (_weight(notes) * (notes.onset - beats[nearest]))[close], len(beats))
-    played = np.flatnonzero(weight > 0)
+    weight = _weight(notes)[close]
+    total = np.bincount(nearest[close], weight, len(beats))
+    played = np.flatnonzero(total)
     if not len(played):
         return beats
-    moved = total[played] / weight[played]
+    moved = np.bincount(nearest[close], weight * (notes.onset - beats[nearest])[close], len(beats))[played] / total[played]
     return np.maximum(beats + np.interp(np.arange(len(beats)), played, moved), 0.0)

@@ -5,7 +5,10 @@ import math
 
 import numpy as np
 
-_EARLIEST = 0.06  # Seconds; a beat before that is as good as one at the start, and would need an absurd tempo to lead to it.
+from polyamp.errors import PolyampError
+
+_EARLIEST = 0.06  # Seconds; a beat before that counts as one at the start: to lead to it would take an absurd tempo.
+_SHORTEST, _LONGEST = 0.05, 16.0  # Seconds between beats; a MIDI file has room for 16.7.
 _PER_BEAT = 960  # Ticks from beat to beat: half a millisecond at 120 beats per minute.
 _MOST_TICKS = 9_000_000  # Of a file; pretty_midi by itself refuses ten million.
 
@@ -49,20 +52,31 @@ def at_tempo(qpm: float, last_time: float) -> Clock:
     return Clock(resolution, np.array([tempo]), np.array([0]))
 
 
-def on_beats(beats: np.ndarray) -> Clock:
-    """A clock in which every beat is at a quarter note; the first has as many before it as are likely, at least one.
+def on_beats(beats: np.ndarray, last_time: float) -> Clock:
+    """A clock in which every beat is at a quarter note.
+
+    The first has as many quarter notes before it as are likely, at least one, unless it is in the first 0.06 s: then the start
+    of the file takes its place.
 
     Args:
         beats: Seconds, ascending; at least two.
+        last_time: Seconds that the file lasts.
+
+    Raises:
+        PolyampError: Some are less than 0.05 s from one to the next, or more than 16 s.
     """
+    gaps = np.diff(beats)
+    if beats[0] < 0 or not np.all((gaps >= _SHORTEST) & (gaps <= _LONGEST)):
+        raise PolyampError(f"beats have to ascend from 0 on, by {_SHORTEST} to {_LONGEST:.0f} s.")
     period = beats[1] - beats[0]
     before = max(1, round(beats[0] / period))
     if beats[0] < _EARLIEST:
         beats, before = np.concatenate([[0.0], beats[1:]]), 0
+    after = max(0.0, last_time - beats[-1]) / (beats[-1] - beats[-2])
     resolution = _PER_BEAT
-    while resolution * (before + len(beats)) > _MOST_TICKS:
+    while resolution * (before + len(beats) + after) > _MOST_TICKS:
         resolution //= 2
     quarter = np.concatenate([[0], before + np.arange(len(beats))])[0 if before else 1 :]
     times = np.concatenate([[0.0], beats])[0 if before else 1 :]
-    tempo = np.rint(1e6 * np.diff(times) / np.diff(quarter)).astype(np.int64)
+    tempo = np.rint(np.diff(np.rint(1e6 * times)) / np.diff(quarter)).astype(np.int64)  # So that roundings do not add up.
     return Clock(resolution, tempo, resolution * quarter[:-1])

@@ -124,8 +124,8 @@ def write_midi(
     """Writes a MIDI file in which every time in seconds is kept to 0.4 ms, whatever the tempo.
 
     In files of more than an hour it is a ten-millionth of their length, so to 1 ms in 2.8 hours; where the tempo follows beats,
-    a two-thousandth of a beat (of more than 9,000 beats twice as much, of 18,000 four times ...). Notes of one pitch that last
-    for less than a millisecond and follow each other at once come later, each after the one before.
+    about a two-thousandth of a beat (of more than 9,000 beats twice as much, of 18,000 four times ...). Notes of one pitch that
+    last for less than a millisecond and follow each other at once come later, each after the one before.
 
     One track per program, each on a channel of its own while there are any (never the drum channel); where there are several,
     they are named after their families. Also valid without notes. The file appears under its name when it is complete.
@@ -134,18 +134,19 @@ def write_midi(
         notes: Notes. Of one pitch and program they should not overlap, as in a MIDI file the first end would be that of all.
         path: File to write; its folder must exist.
         qpm: Tempo of the file in quarter notes per minute, 4 to 4000.
-        beats: When the beats are, in seconds (`beats.track`): each is at a quarter note then, whatever `qpm`, unless there are
-            less than two.
+        beats: When the beats are, in seconds (`beats.track`): each is at a quarter note then (`clock.on_beats`), whatever
+            `qpm`, unless there are less than two.
 
     Raises:
-        PolyampError: The tempo is out of range or the file cannot be written.
+        PolyampError: The tempo or a beat is out of range, or the file cannot be written.
     """
     if not 4 <= qpm <= 4000:
         raise PolyampError(f"a tempo of {qpm} quarter notes per minute does not fit a MIDI file; use 4 to 4000.")
+    last_time = float(notes.offset.max()) if len(notes) else 0.0
     if beats is not None and len(beats) > 1:
-        when = clock.on_beats(beats)
+        when = clock.on_beats(beats, last_time)
     else:
-        when = clock.at_tempo(qpm, float(notes.offset.max()) if len(notes) else 0.0)
+        when = clock.at_tempo(qpm, last_time)
     midi = mido.MidiFile(type=1, ticks_per_beat=when.ticks_per_quarter)
     tempos = zip(when.tempo.tolist(), np.diff(when.tick, prepend=0).tolist(), strict=True)
     midi.tracks.append(mido.MidiTrack(mido.MetaMessage("set_tempo", tempo=tempo, time=wait) for tempo, wait in tempos))
