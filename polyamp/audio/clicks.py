@@ -22,11 +22,13 @@ _LOUD = 4.0  # Times the median magnitude, to which samples are limited before t
 _APART = 24  # Samples without surprise that end a click.
 _LONGEST = 100  # Samples of a click.
 _BEFORE, _AFTER = 2, 4  # Samples beside a click that are replaced as well.
-_MOST = 18  # Clicks of a frame; what has more of them is no record but a synthesizer that sounds like that.
+_MOST = 18  # Clicks of a frame; what has more of them is no record but a synthesizer that sounds like that,
+_REGULAR = 0.7  # as is what has this share of the times from click to click alike, within a tenth.
+_LOUDER = 2.5  # What is so much louder after than before is a note that begins, however suddenly.
 _ROUNDS = 4  # With the large clicks gone the prediction is better, and smaller ones are found.
 _EVERY = 8  # Of so many frames one is looked at to tell whether a recording crackles,
-_LEAST_FRAMES = 3  # of so many at least, in five seconds,
-_LEAST_SHARE = 0.5  # of which so many have to have clicks: music, of drums and synthesizers most of all, has some, too.
+_LEAST_FRAMES = 20  # in five seconds at least.
+_LEAST_SHARE = 0.5  # Of those that sound so many have to have clicks: music, of drums and synthesizers most of all, has some.
 _SILENCE = 1e-6  # Standard deviation.
 
 
@@ -41,13 +43,14 @@ class Meter(FrameMeter):
         for frame in frames[-self._passed % _EVERY :: _EVERY].astype(np.float64):
             if frame.std() > _SILENCE:
                 self._sounding += 1
-                self._with_clicks += 0 < len(_clicks(frame, _prediction(frame))) <= _MOST
+                found = _clicks(frame, _prediction(frame))
+                self._with_clicks += len(found) <= _MOST and any(not _is_attack(frame, *span) for span in found)
         self._passed += len(frames)
 
     @property
     def crackles(self) -> bool:
         """Whether most quarters of a second that have been heard have clicks; never for less than about five seconds."""
-        return self._sounding >= _LEAST_FRAMES and self._with_clicks >= _LEAST_SHARE * self._sounding
+        return self._passed >= _LEAST_FRAMES and self._with_clicks > 0 and self._with_clicks >= _LEAST_SHARE * self._sounding
 
 
 def repaired(blocks: Blocks) -> Blocks:
@@ -89,6 +92,8 @@ def _prediction(frame: np.ndarray) -> np.ndarray:
     limited = np.clip(frame, -limit, limit) if limit else frame  # Or loud clicks would be what is predicted.
     spectrum = np.fft.rfft(limited * filters.hann(len(frame)), 2 * len(frame))
     correlation = np.fft.irfft(np.square(np.abs(spectrum)))[: _ORDER + 1]
+    if not correlation[0]:  # The only sample that is not 0 is where the window is.
+        return np.eye(1, _ORDER + 1)[0]
     correlation[0] *= 1 + 1e-6  # Noise 60 dB below, so that the equations can be solved whatever the sound.
     lag = np.abs(np.subtract.outer(np.arange(_ORDER), np.arange(_ORDER)))
     return np.concatenate([[1.0], -np.linalg.solve(correlation[lag], correlation[1:])])
@@ -103,7 +108,20 @@ def _clicks(frame: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int]]:
     begins = np.flatnonzero(np.diff(surprising, prepend=-len(frame)) > _APART)
     first, last = surprising[begins], surprising[np.append(begins[1:], len(surprising)) - 1]
     short = (last - first < _LONGEST) & (first >= _MARGIN) & (last < len(frame) - _MARGIN)
-    return list(zip(first[short].tolist(), last[short].tolist(), strict=True))
+    spans = zip(first[short].tolist(), last[short].tolist(), strict=True)
+    return [] if _are_regular(first[short]) else list(spans)
+
+
+def _is_attack(frame: np.ndarray, first: int, last: int) -> bool:
+    before, after = frame[first - _MARGIN : first - _BEFORE], frame[last + _AFTER + 1 : last + _MARGIN]
+    """Whether the first sample is that of a note, in whose sudden beginning there may be something like a click."""
+    return bool(np.median(np.abs(after)) > _LOUDER * np.median(np.abs(before)))
+
+
+def _are_regular(begins: np.ndarray) -> bool:
+    """Whether they are the edges of a waveform, as a low note of a synthesizer has them."""
+    gaps = np.diff(begins)
+    return len(gaps) > 2 and bool(np.mean(np.abs(gaps - np.median(gaps)) <= 0.1 * np.median(gaps)) >= _REGULAR)
 
 
 def _interpolate(frame: np.ndarray, prediction: np.ndarray, first: int, last: int) -> None:
@@ -114,4 +132,4 @@ def _interpolate(frame: np.ndarray, prediction: np.ndarray, first: int, last: in
     effect = np.zeros((len(predicted), last - first + 1))
     effect[row, behind[row, column] - first] = prediction[column]
     frame[first : last + 1] = 0.0
-    frame[first : last + 1] = np.linalg.lstsq(effect, -frame[behind] @ prediction, rcond=None)[0]
+    frame[first : last + 1] = np.linalg.solve(effect.T @ effect, -effect.T @ (frame[behind] @ prediction))

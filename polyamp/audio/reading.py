@@ -21,7 +21,8 @@ from polyamp.errors import AudioError
 _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged and resampling would exhaust memory.
 _MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
 _MOST_CHANNELS = 64
-_OPPOSITE = -0.5  # Mean product of two channels, as a share of their power, below which one has been inverted.
+_OPPOSITE = -0.5  # Mean product of the directions of two channels (1 rising, -1 falling) below which one has been inverted,
+_ENOUGH = 1000  # over so many samples at least that rise or fall.
 
 # Gives a recording, 16 kHz mono float32, in blocks of any length, as often as it is called.
 Blocks = Callable[[], Iterable[np.ndarray]]
@@ -197,23 +198,30 @@ def _to_mono_16k(chunks: Iterator[np.ndarray], rate: int, name: str) -> Iterator
 
 
 class _Mixer:
-    """Averages channels. Of two that have been in opposite phase so far one is inverted, or they would cancel each other."""
+    """Averages channels; of two that are in opposite phase one is inverted before, or they would cancel each other.
+
+    They are where both rise and fall together less than a quarter of the time, until it is more than half. Rumble, hum and
+    offsets, which may be opposite where the music is not, change too slowly to decide that, and clicks are too short.
+    """
 
     def __init__(self) -> None:
-        self._product = self._power = 0.0
+        self._opposite = False
 
     def mixed(self, chunk: np.ndarray) -> np.ndarray:
         """What follows, float32 [samples, channels], as [samples]."""
         if chunk.shape[1] == 1:
             return chunk[:, 0]
-        if chunk.shape[1] == 2 and self._are_opposite(*chunk.T.astype(np.float64)):
+        if chunk.shape[1] == 2 and self._are_opposite(chunk):
             return 0.5 * (chunk[:, 0] - chunk[:, 1])
         return chunk.mean(axis=1, dtype=np.float32)
 
-    def _are_opposite(self, left: np.ndarray, right: np.ndarray) -> bool:
-        self._product += float(left @ right)
-        self._power += 0.5 * float(left @ left + right @ right)
-        return self._product < _OPPOSITE * self._power
+    def _are_opposite(self, chunk: np.ndarray) -> bool:
+        direction = np.sign(np.diff(chunk, axis=0))
+        moving = np.count_nonzero(direction) / 2
+        if moving >= _ENOUGH:
+            together = float(direction[:, 0] @ direction[:, 1]) / moving  # 1: always, -1: never.
+            self._opposite = together < (0.0 if self._opposite else _OPPOSITE)
+        return self._opposite
 
 
 def _rechunk(chunks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -86,7 +86,7 @@ def test_a_click_now_and_then_is_no_crackle():
     assert not crackles(crackling(music(20.0), 0.5)[0])
 
 
-@pytest.mark.parametrize("pitch_hz", [80, 110, 220])
+@pytest.mark.parametrize("pitch_hz", [35, 50, 80, 110, 220])
 def test_pulses_of_a_synthesizer_are_no_clicks(pitch_hz):
     pulses = np.zeros(6 * RATE, np.float32)
     pulses[:: RATE // pitch_hz] = 0.5
@@ -95,7 +95,7 @@ def test_pulses_of_a_synthesizer_are_no_clicks(pitch_hz):
     np.testing.assert_array_equal(repaired(pulses), pulses)
 
 
-@pytest.mark.parametrize("length", [0, 1, 100, 257, 4095, 4096, 4097, 7_679, 7_680, 12_000])
+@pytest.mark.parametrize("length", [0, 1, 100, 257, 4095, 4096, 4097, 7_679, 7_680, 12_000, 81_000])
 def test_any_length_comes_out_again(length):
     noisy = crackling(music(), 20)[0][:length]
     assert len(repaired(noisy)) == length
@@ -106,6 +106,22 @@ def test_any_length_comes_out_again(length):
 def test_silence_and_a_constant_stay(samples):
     assert not crackles(samples)
     np.testing.assert_array_equal(repaired(samples), samples)
+
+
+def test_sounds_that_begin_suddenly_are_no_clicks():
+    samples = 0.0005 * np.random.default_rng(0).standard_normal(8 * RATE)
+    for start in range(3000, len(samples) - 3000, 3200):  # Five a second, of a vibraphone or so.
+        time = np.arange(2500) / RATE
+        samples[start : start + 2500] += 0.3 * np.exp(-30 * time) * np.cos(2 * np.pi * 880 * time)
+    assert not crackles(samples.astype(np.float32))
+
+
+@pytest.mark.parametrize("place", [0, 1, 4095])
+def test_lonely_samples_in_digital_silence_are_no_trouble(place):
+    samples = np.zeros(12 * 4096, np.float32)
+    samples[place::4096] = 0.9
+    crackles(samples)
+    assert len(repaired(samples)) == len(samples) and np.isfinite(repaired(samples)).all()
 
 
 def test_clicks_in_digital_silence_are_no_trouble():
