@@ -8,6 +8,7 @@ lie in `polyamp/checkpoints` the same way.
 import dataclasses
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from polyamp import hparams as hparams_lib
 from polyamp.atomic import make_folder, replacing, write_text
 from polyamp.errors import CheckpointError, HParamsError
 from polyamp.hparams import MelodicHParams
+from polyamp.naming import check_model_id
 
 if TYPE_CHECKING:
     import keras
@@ -50,8 +52,13 @@ def folder(model_dir: str | Path, model_type: str, model_id: str) -> Path:
 
 
 def new_folder(model_dir: str | Path, model_type: str, model_id: str) -> Path:
-    """Where a model of a new name shall lie; nothing is made yet. `CheckpointError` if there is one of that name."""
-    directory = folder(model_dir, model_type, model_id)
+    """Where a model of a new name shall lie; nothing is made yet.
+
+    Raises:
+        CheckpointError: There is one of that name.
+        PolyampError: It is no name for a model.
+    """
+    directory = folder(model_dir, model_type, check_model_id(model_id))
     if directory.exists():
         raise CheckpointError(f"{directory} exists; give another --model_id.")
     return directory
@@ -127,8 +134,12 @@ def save_as_new(directory: Path, model: "keras.Model", hparams: MelodicHParams, 
     """Makes a folder (see `new_folder`) with a model's weights, as of that step, and its settings; returns the checkpoint."""
     make_folder(directory, "--model_dir")
     path = step_path(directory, step)
-    save(path, model, {"step": step})
-    write_text(directory / HPARAMS_FILE, hparams_lib.to_json(hparams))
+    try:
+        write_text(directory / HPARAMS_FILE, hparams_lib.to_json(hparams))
+        save(path, model, {"step": step})
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
     return path
 
 

@@ -186,7 +186,7 @@ def read_json(path: str | Path, source: str | None = None) -> dict[str, Any]:
     """Reads a JSON object of hyperparameters; `HParamsError` with the file's name if that is not what it holds."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise HParamsError(f"{source or path}: cannot be read as JSON ({error}).") from error
     if not isinstance(value, dict):
         raise HParamsError(f"{source or path}: must hold a JSON object of hyperparameters.")

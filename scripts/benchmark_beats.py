@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from polyamp.notes import Notes
 
 _MIDI = flags.DEFINE_string("midi", None, "MIDI files: names and globs, comma-separated.", required=True)
-_SECONDS = flags.DEFINE_float("seconds", 90.0, "How much of each file counts, from its start.", lower_bound=10.0)
+_SECONDS = flags.DEFINE_float("seconds", 90.0, "How much of each file counts, from its start.", 10.0, 36_000.0)
 _MISSING = flags.DEFINE_float("missing", 0.25, "Share of the notes that are left out.", lower_bound=0.0, upper_bound=0.95)
-_JITTER = flags.DEFINE_float("jitter_ms", 12.0, "Standard deviation of how far onsets are moved.", lower_bound=0.0)
+_JITTER = flags.DEFINE_float("jitter_ms", 12.0, "Standard deviation of how far onsets are moved.", 0.0, 1000.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of what is left out and moved.", lower_bound=0)
 
 
@@ -47,7 +47,7 @@ def _measure() -> None:
     from polyamp.notes import beats
     from polyamp.rendering import stems
 
-    print(f"{'F1':>6}{'CMLt':>6}{'AMLt':>6}  file")
+    startup.say(f"{'F1':>6}{'CMLt':>6}{'AMLt':>6}  file")
     scores = []
     for path in stems.midi_files(_MIDI.value):
         try:
@@ -60,10 +60,10 @@ def _measure() -> None:
         answer = beats.track(found)
         _, written, _, any_level = mir_eval.beat.continuity(true, answer)
         scores.append((mir_eval.beat.f_measure(true, answer), written, any_level))
-        print("".join(f"{score:6.2f}" for score in scores[-1]) + f"  {path}")
+        startup.say("".join(f"{score:6.2f}" for score in scores[-1]) + f"  {path}")
     if not scores:
         raise PolyampError(f"--midi={_MIDI.value}: none of the files holds thirty notes and ten beats.")
-    print("".join(f"{score:6.2f}" for score in np.mean(scores, axis=0)) + f"  mean of {len(scores)} files")
+    startup.say("".join(f"{score:6.2f}" for score in np.mean(scores, axis=0)) + f"  mean of {len(scores)} files")
 
 
 def _disturbed(path: Path) -> "tuple[Notes, np.ndarray]":

@@ -17,6 +17,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -149,7 +150,8 @@ def pipeline_rate(examples_path: str, hparams: "MelodicHParams", processes: int,
 
 
 def _share(start: Any) -> None:
-    """Keeps what the processes of a measurement begin together with."""
+    """Keeps what the processes of a measurement begin together with, and lets Ctrl-C end them, which would be their result."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     global _start
     _start = start
 

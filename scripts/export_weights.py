@@ -34,8 +34,10 @@ def _export() -> None:
     from polyamp import checkpoint, hparams, light
     from polyamp.atomic import make_folder, write_text
     from polyamp.errors import PolyampError
+    from polyamp.naming import check_model_id
     from polyamp.overrides import parse_overrides
 
+    check_model_id(_MODEL_ID.value)
     startup.require_tensorflow("exporting")
     settings = parse_overrides(_HPARAMS.value)
     loaded = checkpoint.load_model(

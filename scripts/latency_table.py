@@ -56,10 +56,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _table() -> None:
     from polyamp import atomic, checkpoint, startup
+    from polyamp.errors import PolyampError
     from polyamp.overrides import parse_overrides
 
     # Mistakes are told before anything is trained.
     variants = [one for name in _VARIANTS.value for one in (_PUBLISHED if name == "published" else [name])]
+    if not variants:
+        raise PolyampError("--variants= names none.")
     overrides = parse_overrides(_HPARAMS.value)
     settings = {variant: _settings(variant, overrides) for variant in variants}
     for variant in variants:

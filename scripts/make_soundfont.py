@@ -36,6 +36,7 @@ _RELEASE = flags.DEFINE_float("release", 0.25, "Seconds in which a released note
 
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _PADDING = 46  # Silent samples that the format wants after each sample.
+_LAST_BANK = 127  # The next is for percussion.
 _FURTHEST = 6  # Semitones by which a sample is transposed at most.
 
 # Generators (SoundFont 2.04, section 8.1.2).
@@ -80,6 +81,8 @@ def _run() -> None:
     try:
         with replacing(_OUTPUT.value) as temporary:
             temporary.write_bytes(soundfont(presets))
+    except struct.error as error:
+        raise PolyampError("these are more notes than a SoundFont can hold; make several files.") from error
     except OSError as error:
         raise PolyampError(f"{_OUTPUT.value}: cannot be written ({error.strerror}).") from error
     logging.info("%s: %d presets, %d samples", _OUTPUT.value, len(presets), sum(len(preset.samples) for preset in presets))
@@ -123,7 +126,7 @@ def _presets_of_manifest(manifest: Path) -> list[Preset]:
                     raise DataError(f"{manifest}: {row['file']} is of family {row['family']!r} and begins at {start} s.")
                 sample = Sample(manifest.parent / row["file"], midi_pitch(row["pitch"]), start=start)
                 groups.setdefault(key, []).append(sample)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, csv.Error) as error:
         raise DataError(
             f"{manifest}: no table of recorded notes (file, family, instrument, source, pitch, onset_s)."
         ) from error
@@ -133,6 +136,10 @@ def _presets_of_manifest(manifest: Path) -> list[Preset]:
     for (family, instrument, source), samples in groups.items():
         program = constants.FAMILY_PROGRAMS[constants.FAMILIES.index(family)]
         bank = sum(preset.program == program for preset in presets)
+        if bank > _LAST_BANK:
+            raise DataError(
+                f"{manifest}: has more than {_LAST_BANK + 1} instruments of the family {family!r}; make several files."
+            )
         presets.append(Preset(f"{source} {instrument}", program, bank, samples))
     return presets
 

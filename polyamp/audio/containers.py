@@ -50,6 +50,8 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
         raise AudioError(f"{name}: no such file.") from error
     except OSError as error:  # In a folder that is closed to this user, a name too long ...
         raise AudioError(f"{name}: cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise AudioError(f"{name!r}: no name of a file ({error}).") from error
     if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{name}: is a directory; name the audio files in it, for example {Path(name) / '*.wav'}.")
     if not stat.S_ISREG(status.st_mode):

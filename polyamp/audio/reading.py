@@ -217,9 +217,9 @@ class _Mixer:
 
     def _are_opposite(self, chunk: np.ndarray) -> bool:
         direction = np.sign(np.diff(chunk, axis=0))
-        moving = np.count_nonzero(direction) / 2
+        moving = int(np.count_nonzero(direction)) / 2
         if moving >= _ENOUGH:
-            together = float(direction[:, 0] @ direction[:, 1]) / moving  # 1: always, -1: never.
+            together = float(direction[:, 0] @ direction[:, 1] / moving)  # 1: always, -1: never.
             self._opposite = together < (0.0 if self._opposite else _OPPOSITE)
         return self._opposite
 

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,13 @@ def build(directory: str | Path, examples: Iterable[Example], front_end: Callabl
         front_end: Audio `[samples]` to spectrogram `[time, bins]`.
 
     Raises:
-        DataError: There are no examples.
+        DataError: There are no examples, or the cache is damaged.
         PolyampError: The directory cannot be written.
     """
     directory = Path(directory)
     if not (directory / _INDEX).is_file():
+        if directory.is_dir() and any(directory.iterdir()):
+            raise _damaged(directory, f"{_INDEX} is missing")
         # Processes on several machines may share the folder, and their numbers be the same.
         unfinished = directory.with_name(f"{directory.name}.{atomic.unique()}.tmp")
         try:
@@ -79,7 +82,14 @@ def build(directory: str | Path, examples: Iterable[Example], front_end: Callabl
                 raise PolyampError(f"{directory}: cannot be written ({reason}); choose another --cache_dir.") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    return _open(directory)
+    try:
+        return _open(directory)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(directory, str(error)) from error
+
+
+def _damaged(directory: Path, reason: str) -> DataError:
+    return DataError(f"{directory}: damaged ({reason}); remove this folder, it will be made again.")
 
 
 def _fill(directory: Path, examples: Iterable[Example], front_end: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -124,7 +134,10 @@ def _open(directory: Path) -> SpectrumCache:
         ]
         # Caches of earlier versions hold only what is labelled.
         is_labelled = index["is_labelled"] if "is_labelled" in index else np.ones(len(of_example), bool)
-        return SpectrumCache(np.load(directory / _SPECTRUM, mmap_mode="r"), index["first_frame"], of_example, is_labelled)
+        spectrum, first_frame = np.load(directory / _SPECTRUM, mmap_mode="r"), index["first_frame"]
+        if first_frame[-1] != len(spectrum):
+            raise ValueError(f"{len(spectrum)} frames instead of {first_frame[-1]}")
+        return SpectrumCache(spectrum, first_frame, of_example, is_labelled)
 
 
 def batch(cache: SpectrumCache, hparams: MelodicHParams, seed: int, step: int) -> Batch:

@@ -96,6 +96,11 @@ def test_wide_stereo_is_averaged(tmp_path):
     np.testing.assert_allclose(read, middle, atol=1e-6)
 
 
+def test_a_name_with_a_null_byte_is_none():
+    with pytest.raises(AudioError, match="no name of a file"):
+        reading.read("a\0.wav")
+
+
 @pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
 def test_lossy_formats_keep_time(tmp_path, name):
     noise = np.random.default_rng(4).standard_normal(88_200)

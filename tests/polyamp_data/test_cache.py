@@ -86,6 +86,24 @@ def test_another_process_may_be_faster(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
+@pytest.mark.parametrize("name", ["spectrum.npy", "index.npz"])
+@pytest.mark.parametrize("length", [None, 0, 1000])
+def test_a_damaged_cache_is_one_line_that_says_what_to_do(tmp_path, two, name, length):
+    path = tmp_path / "c" / name
+    if length is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:length])
+
+    def examples():
+        raise AssertionError("Nothing needs to be computed to see that.")
+        yield
+
+    with pytest.raises(DataError, match=r"c: damaged \(.*\); remove this folder, it will be made again\.") as error:
+        cache.build(tmp_path / "c", examples(), front_end)
+    assert "\n" not in str(error.value)
+
+
 def test_what_nobody_knows_is_no_number_also_in_a_mix(tmp_path):
     unknown = dataclasses.replace(example("unknown", 100, 60), notes=Notes.empty(), is_labelled=False)
     spectra = cache.build(tmp_path / "c", [example("known", 100, 60), unknown], front_end)

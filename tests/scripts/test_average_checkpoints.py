@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from polyamp import checkpoint, hparams, models
-from polyamp.errors import CheckpointError, HParamsError
+from polyamp.errors import CheckpointError, HParamsError, PolyampError
 
 
 @pytest.fixture
@@ -42,11 +42,25 @@ def test_the_mean_of_every_weight_is_a_model_to_load(load, runs):
         ("a", "mean", CheckpointError, "nothing to average"),
         ("a,b", "c", CheckpointError, "another --model_id"),
         ("a,nowhere", "mean", CheckpointError, "nowhere"),
+        ("a,b", "../mean", PolyampError, "use letters, digits"),
+        ("a,b", "x" * 300, PolyampError, "use letters, digits"),
     ],
 )
 def test_what_has_no_mean_writes_nothing(load, runs, load_ids, model_id, error, message):
     script, _ = load("average_checkpoints", model_dir=runs, load_ids=load_ids, model_id=model_id)
     before = sorted(runs.rglob("*"))
     with pytest.raises(error, match=message):
+        script._average()
+    assert sorted(runs.rglob("*")) == before
+
+
+def test_where_the_mean_cannot_be_written_nothing_is(load, runs, monkeypatch):
+    def save(*_, **__):
+        raise PolyampError("the disk is full.")
+
+    script, _ = load("average_checkpoints", model_dir=runs, load_ids="a,b", model_id="mean")
+    before = sorted(runs.rglob("*"))
+    monkeypatch.setattr(checkpoint, "save", save)
+    with pytest.raises(PolyampError, match="full"):
         script._average()
     assert sorted(runs.rglob("*")) == before

@@ -72,6 +72,7 @@ def test_variants_are_trained_once_and_listed_with_their_latency(examples, tmp_p
         ("3-3-3:0:2048", "write KERNELS:SHIFT:WINDOW:HOP"),
         ("3-2-3:0:2048:512", "must be odd"),
         ("nothing", "no checkpoint for --load_id"),
+        ("", "names none"),
     ],
 )
 def test_mistakes_are_one_line(variant, words, examples, tmp_path):

@@ -159,6 +159,8 @@ def test_problems_are_one_line_errors(
         ("oboe.wav,reed,oboe,here,28.5,0", "no table of recorded notes"),
         ("oboe.wav,reed", "no table of recorded notes"),
         ("oboe.wav,reed,oboe,here,70,100", "ends before 100 s"),
+        (f"{'x' * 200_000},reed,oboe,here,70,0", "no table of recorded notes"),
+        ("\n".join(f"oboe.wav,reed,oboe {number},here,70,0" for number in range(129)), "more than 128 instruments"),
     ],
 )
 def test_bad_rows_of_a_manifest_are_one_line(
