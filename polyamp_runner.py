@@ -224,6 +224,10 @@ def _predict(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
     _need(values, "audio_filename")
     if values.beats and values["qpm"].present:
         raise PolyampError("--beats and --qpm are two tempos; leave one of them out.")
+    if values.model_type == "TIMBRE":
+        for name in ("beats", "qpm"):
+            if values[name].present:
+                logging.warning("--%s has no effect with --model_type=TIMBRE, which writes no MIDI file.", name)
     overrides = _run_time_overrides(values, overrides)
     startup.limit_blas_threads()
     from polyamp import predict

@@ -182,6 +182,13 @@ def test_a_flag_that_the_mode_does_not_use_is_said(caplog, modules):
     assert said == [f"--{name} has no effect with --mode=predict." for name in ("num_steps", "save_path")]
 
 
+@pytest.mark.parametrize("flag", ["beats", "qpm=90"])
+def test_a_tempo_where_no_midi_is_written_is_said(caplog, modules, flag):
+    assert polyamp_runner.main(["polyamp", "--mode=predict", "--audio_filename=a.wav", "--model_type=TIMBRE", f"--{flag}"]) == 0
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == f"--{flag.partition('=')[0]} has no effect with --model_type=TIMBRE, which writes no MIDI file."
+
+
 # --- Commands as they are published -------------------------------------------------------------------------------------
 
 
