@@ -30,7 +30,6 @@ _MISSING = flags.DEFINE_float("missing", 0.25, "Share of the notes that are left
 _JITTER = flags.DEFINE_float("jitter_ms", 12.0, "Standard deviation of how far onsets are moved.", 0.0, 1000.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of what is left out and moved.", lower_bound=0)
 
-
 _NEAR = 0.07  # Seconds.
 
 

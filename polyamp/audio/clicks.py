@@ -17,6 +17,7 @@ _FRAME = 4096  # Samples that one prediction is fitted to.
 _MARGIN = 128  # At both ends of a frame, where nothing is replaced: frames overlap by more than twice as much.
 _HOP = _FRAME - 512
 _ORDER = 24  # Samples that are predicted from.
+_LAG = np.abs(np.subtract.outer(np.arange(_ORDER), np.arange(_ORDER)))  # From each of them to each.
 _SURPRISE = 16.0  # Times the usual error of the prediction, from where on a sample may be of a click.
 _LOUD = 4.0  # Times the median magnitude, to which samples are limited before the prediction is fitted.
 _APART = 24  # Samples without surprise that end a click.
@@ -95,8 +96,7 @@ def _prediction(frame: np.ndarray) -> np.ndarray:
     if not correlation[0]:  # The only sample that is not 0 is where the window is.
         return np.eye(1, _ORDER + 1)[0]
     correlation[0] *= 1 + 1e-6  # Noise 60 dB below, so that the equations can be solved whatever the sound.
-    lag = np.abs(np.subtract.outer(np.arange(_ORDER), np.arange(_ORDER)))
-    return np.concatenate([[1.0], -np.linalg.solve(correlation[lag], correlation[1:])])
+    return np.concatenate([[1.0], -np.linalg.solve(correlation[_LAG], correlation[1:])])
 
 
 def _clicks(frame: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int]]:
@@ -113,8 +113,8 @@ def _clicks(frame: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _is_attack(frame: np.ndarray, first: int, last: int) -> bool:
-    before, after = frame[first - _MARGIN : first - _BEFORE], frame[last + _AFTER + 1 : last + _MARGIN]
     """Whether the first sample is that of a note, in whose sudden beginning there may be something like a click."""
+    before, after = frame[first - _MARGIN : first - _BEFORE], frame[last + _AFTER + 1 : last + _MARGIN]
     return bool(np.median(np.abs(after)) > _LOUDER * np.median(np.abs(before)))
 
 

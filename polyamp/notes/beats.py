@@ -32,8 +32,9 @@ def track(notes: Notes) -> np.ndarray:
     first = notes.onset.min(initial=np.inf)
     if not notes.onset.max(initial=0.0) - first >= 2 / _RATE:
         return np.zeros(0)
-    beats = first + _best_sequence(_strength(notes.onset - first, _weight(notes))) / _RATE
-    return _onto_notes(beats, notes)
+    weight = _weight(notes)
+    beats = first + _best_sequence(_strength(notes.onset - first, weight)) / _RATE
+    return _onto_notes(beats, notes.onset, weight)
 
 
 def _weight(notes: Notes) -> np.ndarray:
@@ -87,14 +88,14 @@ def _best_sequence(strength: np.ndarray) -> np.ndarray:
     return np.array(beats[::-1])
 
 
-def _onto_notes(beats: np.ndarray, notes: Notes) -> np.ndarray:
+def _onto_notes(beats: np.ndarray, onset: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Beats moved to the mean of the onsets close to them; those between them where no note begins stay in proportion."""
-    nearest = np.searchsorted((beats[1:] + beats[:-1]) / 2, notes.onset)
-    close = np.abs(notes.onset - beats[nearest]) <= _WITHIN
-    weight = _weight(notes)[close]
-    total = np.bincount(nearest[close], weight, len(beats))
+    nearest = np.searchsorted((beats[1:] + beats[:-1]) / 2, onset)
+    distance = onset - beats[nearest]
+    close = np.abs(distance) <= _WITHIN
+    total = np.bincount(nearest[close], weight[close], len(beats))
     played = np.flatnonzero(total)
     if not len(played):
         return beats
-    moved = np.bincount(nearest[close], weight * (notes.onset - beats[nearest])[close], len(beats))[played] / total[played]
+    moved = np.bincount(nearest[close], (weight * distance)[close], len(beats))[played] / total[played]
     return np.maximum(beats + np.interp(np.arange(len(beats)), played, moved), 0.0)
