@@ -1,7 +1,8 @@
-"""Files that appear under their name only when they are complete, and the folders they go to."""
+"""Files and folders that appear under their name only when they are complete."""
 
 import contextlib
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -31,6 +32,28 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike, flag: str = "") -> Iterator[Path]:
+    """Gives a folder of a temporary, hidden name beside `path` to fill, and renames it to `path` when the block is left.
+
+    An exception in the block leaves nothing behind.
+
+    Raises:
+        PolyampError: It cannot be made, or files in it cannot be, or something is there under its name that is no empty folder;
+            says to choose another by `flag` if that is given.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{unique()}.tmp")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise PolyampError(f"{path}: cannot be written ({error.strerror or error}){_advice(flag)}.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _target(path: Path) -> Path:

@@ -8,7 +8,6 @@ lie in `polyamp/checkpoints` the same way.
 import dataclasses
 import json
 import re
-import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
+from polyamp import atomic
 from polyamp import hparams as hparams_lib
-from polyamp.atomic import make_folder, replacing, write_text
 from polyamp.errors import CheckpointError, HParamsError
 from polyamp.hparams import MelodicHParams
 from polyamp.naming import check_model_id
@@ -126,21 +125,16 @@ def save(
     arrays: dict[str, Any] = {name: keras.ops.convert_to_numpy(variable.value) for name, variable in named.items()}
     if dtype:
         arrays = {name: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a for name, a in arrays.items()}
-    with replacing(path) as temporary:
+    with atomic.replacing(path) as temporary:
         np.savez(temporary, **{**arrays, _META: np.array(json.dumps(dict(meta)))})
 
 
 def save_as_new(directory: Path, model: "keras.Model", hparams: MelodicHParams, step: int) -> Path:
     """Makes a folder (see `new_folder`) with a model's weights, as of that step, and its settings; returns the checkpoint."""
-    make_folder(directory, "--model_dir")
-    path = step_path(directory, step)
-    try:
-        write_text(directory / HPARAMS_FILE, hparams_lib.to_json(hparams))
-        save(path, model, {"step": step})
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    return path
+    with atomic.new_folder(directory, "--model_dir") as unfinished:
+        atomic.write_text(unfinished / HPARAMS_FILE, hparams_lib.to_json(hparams))
+        save(step_path(unfinished, step), model, {"step": step})
+    return step_path(directory, step)
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -257,9 +251,10 @@ def find_anywhere(model_dir: str | Path, model_type: str, load_id: str) -> Path:
 def latest_of_each(root: Path, pattern: str = "*") -> list[Path]:
     """The latest checkpoint of every id below `root` whose name matches `pattern`, the most recently written first."""
     try:
-        directories = [directory for directory in root.glob(pattern) if directory.is_dir()]
+        there = [directory for directory in root.glob(pattern) if directory.is_dir()]
     except (NotImplementedError, ValueError) as error:
         raise CheckpointError(f"--load_id={pattern}: must be an id or a pattern below {root} ({error}).") from error
+    directories = [directory for directory in there if not directory.name.startswith(".")]  # As of `atomic.new_folder`.
     latest = [numbered(directory)[-1] for directory in directories if numbered(directory)]
     return sorted(latest, key=lambda path: path.stat().st_mtime, reverse=True)
 

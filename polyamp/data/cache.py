@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -70,18 +69,12 @@ def build(directory: str | Path, examples: Iterable[Example], front_end: Callabl
     if not (directory / _INDEX).is_file():
         if directory.is_dir() and any(directory.iterdir()):
             raise _damaged(directory, f"{_INDEX} is missing")
-        # Processes on several machines may share the folder, and their numbers be the same.
-        unfinished = directory.with_name(f"{directory.name}.{atomic.unique()}.tmp")
         try:
-            unfinished.mkdir(parents=True)
-            _fill(unfinished, examples, front_end)
-            os.replace(unfinished, directory)
-        except OSError as error:
+            with atomic.new_folder(directory, "--cache_dir") as unfinished:
+                _fill(unfinished, examples, front_end)
+        except PolyampError:
             if not (directory / _INDEX).is_file():  # Else another process has made it meanwhile.
-                reason = error.strerror or error
-                raise PolyampError(f"{directory}: cannot be written ({reason}); choose another --cache_dir.") from error
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+                raise
     try:
         return _open(directory)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -12,7 +12,7 @@ from polyamp.rendering import effects, fluidsynth, patches, stems, synthesizer
 from polyamp.rendering.soundfonts import DRUM_BANK, Sound
 from polyamp.rendering.stems import Stem
 
-EFFECTS_DB = -20.0  # Power of what goes into effects.
+_EFFECTS_DB = -20.0  # Power of what goes into effects.
 _STEM_DB = -26.0  # And of the usual stem while it sounds.
 _ABLE = 0.95  # Share of its notes that the preset of a stem should be able to play.
 
@@ -77,7 +77,7 @@ class Player:
         """
         sound = choose_sound(stem, self.sounds, self.settings, self.rng)
         stem = self._varied(stem)
-        if sound and not stem.is_drum and by_chance(self.settings.synthesize, self.rng):
+        if sound and not stem.is_drum and _by_chance(self.settings.synthesize, self.rng):
             sound = synthesizer.sound_of(sound.program)
             stem = dataclasses.replace(stem, controls=[])  # It knows no pedal.
         playable = [note for note in stem.notes if sound and note[2] in sound.keys]
@@ -96,9 +96,16 @@ class Player:
         samples = self._played(stem, sound, midi)
         if not stem.is_drum and self.rng.random() < self.settings.double:
             samples = self._doubled(samples, stem, sound)
-        if not stem.is_drum and by_chance(self.settings.effects, self.rng):
-            samples = effects.on_stem(at_level(samples, EFFECTS_DB), self.rng)
-        return at_level(samples, _STEM_DB + self.rng.uniform(-self.settings.gain_db, self.settings.gain_db))
+        if not stem.is_drum and _by_chance(self.settings.effects, self.rng):
+            samples = effects.on_stem(_at_level(samples, _EFFECTS_DB), self.rng)
+        return _at_level(samples, _STEM_DB + self.rng.uniform(-self.settings.gain_db, self.settings.gain_db))
+
+    def mixed(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """All parts at once, float32 [samples], with a peak 0.5 to 12 dB below full scale."""
+        mix = _summed(parts)
+        if _by_chance(self.settings.effects, self.rng):
+            mix = effects.on_mix(_at_level(mix, _EFFECTS_DB), self.rng)
+        return mix * (10 ** (self.rng.uniform(-12.0, -0.5) / 20) / max(float(np.abs(mix).max()), 1e-6))
 
     def _played(self, stem: Stem, sound: Sound, midi: Path) -> np.ndarray:
         stems.write_stem(stem, sound, midi)
@@ -123,7 +130,7 @@ class Player:
             return samples
         with tempfile.TemporaryDirectory() as folder:
             second = self._played(stem, others[self.rng.integers(len(others))], Path(folder) / "double.mid")
-        return summed([at_level(samples, _STEM_DB), at_level(second, _STEM_DB)])
+        return _summed([_at_level(samples, _STEM_DB), _at_level(second, _STEM_DB)])
 
 
 def choose_sound(stem: Stem, sounds: Sequence[Sound], settings: Settings, rng: np.random.Generator) -> Sound | None:
@@ -154,12 +161,12 @@ def choose_sound(stem: Stem, sounds: Sequence[Sound], settings: Settings, rng: n
     return presets[rng.integers(len(presets))]
 
 
-def by_chance(share: float, rng: np.random.Generator) -> bool:
+def _by_chance(share: float, rng: np.random.Generator) -> bool:
     """True that often; 0 leaves the generator alone, so that what earlier versions rendered comes out again."""
     return share > 0 and bool(rng.random() < share)
 
 
-def summed(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _summed(parts: Sequence[np.ndarray]) -> np.ndarray:
     """All parts at once, as long as the longest."""
     mix = np.zeros(max(map(len, parts)), np.float32)
     for part in parts:
@@ -167,7 +174,7 @@ def summed(parts: Sequence[np.ndarray]) -> np.ndarray:
     return mix
 
 
-def at_level(samples: np.ndarray, decibels: float) -> np.ndarray:
+def _at_level(samples: np.ndarray, decibels: float) -> np.ndarray:
     """The samples scaled so that their power where they sound is that much below full scale; silence stays silence."""
     blocks = samples[: len(samples) // 800 * 800].reshape(-1, 800)
     power = np.mean(np.square(blocks), axis=1)

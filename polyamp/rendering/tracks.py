@@ -4,7 +4,6 @@ All choices are random and repeatable: they depend on the settings, the MIDI fil
 """
 
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,8 @@ import soundfile
 
 from polyamp import atomic, constants
 from polyamp.errors import PolyampError
-from polyamp.rendering import effects, stems, track_folders
-from polyamp.rendering.players import EFFECTS_DB, Player, Settings, at_level, by_chance, summed
+from polyamp.rendering import stems, track_folders
+from polyamp.rendering.players import Player, Settings
 from polyamp.rendering.soundfonts import Sound
 from polyamp.rendering.stems import Stem
 
@@ -43,34 +42,31 @@ def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], sett
         return
     rng = np.random.default_rng([settings.seed, zlib.crc32(path.name.encode()), variant])
     chosen = _excerpt(path, settings, rng)
-    unfinished = folder.with_name(f".{folder.name}.{atomic.unique()}.tmp")
     try:
-        (unfinished / "MIDI").mkdir(parents=True)
-        player = Player(path, sounds, settings, rng)
-        parts: list[np.ndarray] = []
-        described: dict[str, dict[str, Any]] = {}
-        for stem in chosen:
-            prepared = player.prepared(stem)
-            if not prepared:
-                continue
-            sound, stem = prepared
-            name = f"S{len(described):02d}"
-            parts.append(player.part(stem, sound, unfinished / "MIDI" / f"{name}.mid"))
-            described[name] = {"program": sound.program, "is_drum": stem.is_drum, "sound": sound}
-        if not parts:
-            raise PolyampError(f"{path}: holds no notes that could be rendered.")
-        mix = summed(parts)
-        if by_chance(settings.effects, rng):
-            mix = effects.on_mix(at_level(mix, EFFECTS_DB), rng)
-        mix *= 10 ** (rng.uniform(-12.0, -0.5) / 20) / max(float(np.abs(mix).max()), 1e-6)
-        soundfile.write(unfinished / "mix.flac", mix, constants.SAMPLE_RATE, subtype="PCM_16")
-        (unfinished / "metadata.yaml").write_text(_metadata(made_from, described), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise PolyampError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with atomic.new_folder(folder) as unfinished:
+            _fill(unfinished, path, chosen, made_from, Player(path, sounds, settings, rng))
+            shutil.rmtree(folder, ignore_errors=True)
+    except soundfile.LibsndfileError as error:
+        raise PolyampError(f"{folder}: cannot be written ({error}).") from error
+
+
+def _fill(unfinished: Path, path: Path, chosen: Sequence[Stem], made_from: Mapping[str, Any], player: Player) -> None:
+    """Writes mix, metadata and MIDI files of the chosen stems of a piece."""
+    (unfinished / "MIDI").mkdir()
+    parts: list[np.ndarray] = []
+    described: dict[str, dict[str, Any]] = {}
+    for stem in chosen:
+        prepared = player.prepared(stem)
+        if not prepared:
+            continue
+        sound, stem = prepared
+        name = f"S{len(described):02d}"
+        parts.append(player.part(stem, sound, unfinished / "MIDI" / f"{name}.mid"))
+        described[name] = {"program": sound.program, "is_drum": stem.is_drum, "sound": sound}
+    if not parts:
+        raise PolyampError(f"{path}: holds no notes that could be rendered.")
+    soundfile.write(unfinished / "mix.flac", player.mixed(parts), constants.SAMPLE_RATE, subtype="PCM_16")
+    (unfinished / "metadata.yaml").write_text(_metadata(made_from, described), encoding="utf-8")
 
 
 def _excerpt(path: Path, settings: Settings, rng: np.random.Generator) -> list[Stem]:
