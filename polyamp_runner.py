@@ -287,13 +287,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PolyampError as error:
         _complain(error)
         return 1
-    except KeyboardInterrupt:
-        _complain("interrupted.")
+    except KeyboardInterrupt as interrupt:
+        _complain(str(interrupt) or "interrupted.")
         return 130
 
 
 def command() -> NoReturn:
     """What the installed command `polyamp` runs."""
+    startup.interrupt_on_signals()
     startup.leave(main())
 
 

@@ -88,7 +88,7 @@ class CutWindows(beam.DoFn):
         count = 0
         try:
             with corpus.local(job.audio) as path:
-                blocks = reading.Repeated(path)
+                blocks = reading.of_file(path)
                 heard, stretch = transcribe.as_heard(lambda: samples.of(_named(blocks(), path, job)), self._hparams)
                 at_level = level.brought_to(heard, self._hparams.predict_level_db)
                 for window, kept in windows.windows(at_level(), core, margin, self._hparams.hop_length):
@@ -129,7 +129,7 @@ class WriteNotes(beam.DoFn):
 
         loaded = _loaded(self._weights, self._handle)
         with corpus.local(job.audio) as path:
-            blocks = reading.Repeated(path)
+            blocks = reading.of_file(path)
             heard, _ = transcribe.as_heard(lambda: _named(blocks(), path, job), hparams)
             return transcribe.with_programs(loaded.model, heard, found, hparams)
 
@@ -147,7 +147,7 @@ class TranscribeWhole(beam.DoFn):
         samples = _Counter()
         try:
             with corpus.local(job.audio) as path:
-                blocks = reading.Repeated(path)
+                blocks = reading.of_file(path)
                 found = transcribe.transcribe(loaded.model, lambda: samples.of(_named(blocks(), path, job)), loaded.hparams)
             corpus.write(job, found, samples.seconds, self._model)
         except PolyampError as error:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from polyamp import assess, checkpoint, metrics
+from polyamp import assess, checkpoint, metrics, startup
 from polyamp.data.example import Example
 from polyamp.distribution import Distribution
 from polyamp.errors import DataError, PolyampError
@@ -32,18 +32,20 @@ class Progress:
         step: Optimizer steps done, over all runs.
         seed: Of the data.
         best: Best validation score so far (see `assess.main_metric`); -1 before the first.
+        validated: Step of the last validation; 0 before the first.
         stop: Set to end training, with a checkpoint, after the step in progress.
     """
 
     step: int
     seed: int
     best: float
+    validated: int = 0
     stop: bool = False
 
 
 @contextlib.contextmanager
 def stop_on_signals(progress: Progress) -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM finish the step, save and leave; a second one interrupts at once."""
+    """Lets Ctrl-C and other signals to end finish the step, save and leave; a second one interrupts at once."""
 
     def handle(number, frame):
         if progress.stop:
@@ -51,7 +53,7 @@ def stop_on_signals(progress: Progress) -> Iterator[None]:
         logging.warning("Stopping after this step; a checkpoint will be saved. Once more to stop at once.")
         progress.stop = True
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, *startup.other_signals())}
     try:
         yield
     finally:
@@ -102,7 +104,10 @@ class Saver(keras.callbacks.Callback):
         self._validation, self._is_chief = validation, is_chief
         self._started = time.monotonic()
         if is_chief:
-            self._summaries = tf.summary.create_file_writer(str(directory / "tensorboard"))
+            try:
+                self._summaries = tf.summary.create_file_writer(str(directory / "tensorboard"))
+            except tf.errors.OpError as error:
+                raise PolyampError(f"{directory / 'tensorboard'}: cannot be written to ({error.message}).") from error
 
     def on_train_batch_begin(self, batch, logs=None):
         # So that each line is the mean since the last one. Not when the line is written: Keras still prints the values.
@@ -123,22 +128,39 @@ class Saver(keras.callbacks.Callback):
         # The last step may have spoiled them, whose loss was still a number.
         if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self._whole_model.weights):
             raise PolyampError(_not_finite("The weights are not", self._progress.step))
-        numbered = checkpoint.step_path(self._directory, self._progress.step)
-        self._save(numbered)  # Before validation, whose failure then costs no training.
-        if self._validation and not self._progress.stop:
-            scores = self._validate(self._validation())
-            metric = assess.main_metric(self._hparams)
-            self._log({f"val_{name}": value for name, value in scores.items()})
-            logging.info("Step %d: validation %s %.4f.", self._progress.step, metric, scores[metric])
-            if scores[metric] > self._progress.best:
-                self._progress.best = scores[metric]
-                self._save(self._directory / checkpoint.BEST_FILE)
-                self._save(numbered)  # Which says how good the best one is.
+        # Before validation, whose failure then costs no training.
+        self._save(checkpoint.step_path(self._directory, self._progress.step))
+        if not self._progress.stop:
+            self._validate_last()
+        self._remove_old()
+
+    def catch_up(self) -> None:
+        """Does with the last checkpoint of an earlier run what an interruption kept that from doing."""
+        if self._is_chief and self._progress.step > self._progress.validated:
+            self._validate_last()
+            self._remove_old()
+
+    def _validate_last(self) -> None:
+        """Validates the weights, just saved, and keeps them as the best if they are."""
+        if not self._validation:
+            return
+        scores = self._validate(self._validation())
+        metric = assess.main_metric(self._hparams)
+        self._log({f"val_{name}": value for name, value in scores.items()})
+        logging.info("Step %d: validation %s %.4f.", self._progress.step, metric, scores[metric])
+        self._progress.validated = self._progress.step
+        if scores[metric] > self._progress.best:
+            self._progress.best = scores[metric]
+            self._save(self._directory / checkpoint.BEST_FILE)
+        self._save(checkpoint.step_path(self._directory, self._progress.step))  # Which says so, and how good the best one is.
+
+    def _remove_old(self) -> None:
         for old in checkpoint.numbered(self._directory)[: -self._keep]:
             old.unlink(missing_ok=True)
 
     def _save(self, path: Path) -> None:
-        meta = {"step": self._progress.step, "seed": self._progress.seed, "best": self._progress.best}
+        progress = self._progress
+        meta = {"step": progress.step, "seed": progress.seed, "best": progress.best, "validated": progress.validated}
         checkpoint.save(path, self._whole_model, meta, self._optimizer)
 
     def _validate(self, examples: Iterable[Example]) -> dict[str, float]:
@@ -161,9 +183,12 @@ class Saver(keras.callbacks.Callback):
         """Adds a line to the log and points to the TensorBoard curves, at the step counted over all runs."""
         line = {"step": self._progress.step, "seconds": round(time.monotonic() - self._started, 1)}
         line |= {name: float(value) for name, value in values.items()}
-        with (self._directory / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        with self._summaries.as_default(self._progress.step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
-        self._summaries.flush()
+        try:
+            with (self._directory / METRICS_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            with self._summaries.as_default(self._progress.step):
+                for name, value in values.items():
+                    tf.summary.scalar(name, value)
+            self._summaries.flush()
+        except (OSError, tf.errors.OpError) as error:
+            logging.warning("Step %d: its figures cannot be written (%s); training goes on.", self._progress.step, error)

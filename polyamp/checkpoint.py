@@ -138,15 +138,39 @@ def save_as_new(directory: Path, model: "keras.Model", hparams: MelodicHParams, 
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """All arrays of a checkpoint file and its meta data; `CheckpointError` if it is missing or damaged."""
+    """All arrays of a checkpoint file and its meta data.
+
+    Raises:
+        CheckpointError: It is missing or damaged, or holds numbers that are not finite, which no training here saves.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return arrays, json.loads(str(arrays.pop(_META)))
+        with open(path, "rb") as opened:
+            if not zipfile.is_zipfile(opened):  # Of which numpy would say that it holds objects.
+                raise ValueError("no archive of arrays")
+            with np.load(opened, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        meta = json.loads(str(arrays.pop(_META)))
+        _check(arrays, meta)
+        return arrays, meta
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint.") from error
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint, perhaps truncated ({error}); use another one.") from error
+        raise CheckpointError(
+            f"{path}: not a usable checkpoint, perhaps truncated ({error}); remove it, or use another one."
+        ) from error
+
+
+def _check(arrays: Mapping[str, np.ndarray], meta: Any) -> None:
+    """`ValueError` for what nothing here has written."""
+    given = meta if isinstance(meta, dict) else {}
+    counts = [given.get("step"), given.get("seed", 0), given.get("validated", 0)]
+    if not all(type(count) is int and count >= 0 for count in counts) or type(given.get("best", 0.0)) not in (int, float):
+        raise ValueError(f"its {_META!r} is {str(meta)[:80]}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} holds no numbers")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def restore(
@@ -175,7 +199,7 @@ def restore(
 
 
 def has_optimizer(path: str | Path) -> bool:
-    """Whether a checkpoint holds more than weights, so that its training can go on; `CheckpointError` if it is damaged."""
+    """Whether a checkpoint holds more than weights, so that its training can go on; `CheckpointError` as `read`."""
     return any(name.startswith(_OPTIMIZER) for name in read(path)[0])
 
 
@@ -213,7 +237,7 @@ def _assign(arrays: Mapping[str, np.ndarray], wanted: "Mapping[str, keras.Variab
         variable.assign(arrays[name])
 
 
-def find(model_dir: str | Path, model_type: str, load_id: str = "*") -> Path:
+def find(model_dir: str | Path, model_type: str, load_id: str = "*", flag: str = "--load_id") -> Path:
     """The checkpoint that `load_id` means.
 
     Args:
@@ -221,28 +245,34 @@ def find(model_dir: str | Path, model_type: str, load_id: str = "*") -> Path:
         model_type: Which of them.
         load_id: An id (its latest step), `*` or a pattern (the most recently written of those), or `<id>/best`,
             `<id>/ckpt-00001000` for one file.
+        flag: What the message calls it.
 
     Raises:
         CheckpointError: There is none; says where it looked and which ids there are.
     """
     root = Path(model_dir) / model_type
-    exact = root / f"{load_id.removesuffix('.npz')}.npz"
-    if load_id and "*" not in load_id and exact.is_file():
-        return exact
-    latest = latest_of_each(root, load_id or "*")
+    if not load_id:
+        raise CheckpointError(f"{flag}: is empty; give an id, or leave it out.")
+    try:
+        exact = root / f"{load_id.removesuffix('.npz')}.npz"
+        if "*" not in load_id and exact.is_file():
+            return exact
+        latest = latest_of_each(root, load_id)
+    except (NotImplementedError, ValueError, IndexError, OSError) as error:  # The first three are what pathlib's globs raise.
+        raise CheckpointError(f"{flag}={load_id[:80]}: must be an id or a pattern below {root} ({error}).") from error
     if latest:
         return latest[0]
     ids = sorted(path.parent.name for path in latest_of_each(root))
     known = f"ids there: {', '.join(ids)}" if ids else f"no {model_type} checkpoint at all is there"
-    raise CheckpointError(f"{root}: no checkpoint for --load_id={load_id}; {known}. Train one, or check --model_dir.")
+    raise CheckpointError(f"{root}: no checkpoint for {flag}={load_id}; {known}. Train one, or check --model_dir.")
 
 
-def find_anywhere(model_dir: str | Path, model_type: str, load_id: str) -> Path:
+def find_anywhere(model_dir: str | Path, model_type: str, load_id: str, flag: str = "--load_id") -> Path:
     """As `find`, but an id that is not there may be one of the package's: for what trainings start from or learn from."""
     try:
-        return find(model_dir, model_type, load_id)
+        return find(model_dir, model_type, load_id, flag)
     except CheckpointError:
-        of_package = [] if set("*?[/") & set(load_id) else latest_of_each(EMBEDDED / model_type, load_id)
+        of_package = [path for path in latest_of_each(EMBEDDED / model_type) if path.parent.name == load_id]
         if not of_package:
             raise
         return of_package[0]
@@ -250,10 +280,7 @@ def find_anywhere(model_dir: str | Path, model_type: str, load_id: str) -> Path:
 
 def latest_of_each(root: Path, pattern: str = "*") -> list[Path]:
     """The latest checkpoint of every id below `root` whose name matches `pattern`, the most recently written first."""
-    try:
-        there = [directory for directory in root.glob(pattern) if directory.is_dir()]
-    except (NotImplementedError, ValueError) as error:
-        raise CheckpointError(f"--load_id={pattern}: must be an id or a pattern below {root} ({error}).") from error
+    there = [directory for directory in root.glob(pattern) if directory.is_dir()]
     directories = [directory for directory in there if not directory.name.startswith(".")]  # As of `atomic.new_folder`.
     latest = [numbered(directory)[-1] for directory in directories if numbered(directory)]
     return sorted(latest, key=lambda path: path.stat().st_mtime, reverse=True)

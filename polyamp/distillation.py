@@ -32,7 +32,7 @@ def load_teacher(model_dir: str | Path, teacher_id: str, front_end: keras.layers
         CheckpointError: No such checkpoint, or it does not fit.
         HParamsError: The teacher hears other spectra.
     """
-    path = checkpoint.find_anywhere(model_dir, "MELODIC", teacher_id)
+    path = checkpoint.find_anywhere(model_dir, "MELODIC", teacher_id, "--teacher_id")
     loaded = checkpoint.load_model("MELODIC", path.parents[2], f"{path.parent.name}/{path.stem}")
     teacher = cast("keras.Model", loaded.model)
     if _settings(teacher.get_layer("spectrogram")) != _settings(front_end):

@@ -107,7 +107,7 @@ def predict(
             continue
         try:
             with tqdm(desc=f"{number}/{len(jobs)} {audio.name}", unit=" s", disable=None, leave=False) as progress:
-                blocks = functools.partial(_counted, reading.Repeated(audio), progress)
+                blocks = functools.partial(_counted, reading.of_file(audio), progress)
                 if melodic is not None:
                     written.append(_write_families(loaded, melodic, blocks, audio, output))
                 else:

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,7 @@ def run(main: Callable[[Sequence[str]], int], parse: Callable[[Sequence[str]], l
         parse: Parses the flags and gives back the program's name and what else there is; a `PolyampError` is a mistake.
     """
     open_streams()
+    interrupt_on_signals()
 
     def parsed(argv: Sequence[str]) -> list[str]:
         if any(argument in HELP_FLAGS for argument in argv[1:]):
@@ -147,13 +149,17 @@ def say(line: str) -> bool:
     """Prints a line at once.
 
     Returns:
-        False if it cannot be, as nobody reads on (`| head`) or a disk is full. That line and those after it go nowhere, of
-        which those after it give True.
+        False if nobody reads on (`| head`). That line and those after it go nowhere, of which those after it give True.
+
+    Raises:
+        PolyampError: It cannot be, as a disk is full.
     """
     try:
         print(line, flush=True)
-    except OSError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left there would fail at the end.
+        if not isinstance(error, BrokenPipeError):
+            raise PolyampError(f"standard output: cannot be written to ({error.strerror}).") from error
         return False
     return True
 
@@ -166,6 +172,22 @@ def limit_blas_threads() -> None:
     """
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+
+def other_signals() -> list[int]:
+    """What ends a process as Ctrl-C does, unless it is ignored, as under nohup: SIGTERM, and SIGHUP where there is one."""
+    known = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+    return [number for number in known if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def interrupt_on_signals() -> None:
+    """Makes of `other_signals` what Ctrl-C is, so that nothing half-written stays."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    for number in other_signals():
+        signal.signal(number, interrupt)
 
 
 def start_keras() -> None:

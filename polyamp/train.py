@@ -182,6 +182,7 @@ def train(
 
     Raises:
         PolyampError: Bad settings, data or checkpoints, another worker was lost, or the loss became infinite or NaN.
+        KeyboardInterrupt: Ctrl-C or another signal to end came, and there is a checkpoint of the last step; or it came twice.
     """
     if load_full is not None and model_type == "AUTOREGRESSIVE":
         raise PolyampError("--load_full is not for AUTOREGRESSIVE, which is no part of a Full model; leave it out.")
@@ -201,7 +202,12 @@ def train(
             progress = starting_point.restore(directory, hparams, load_id, load_full, model, optimizer, seed)
             _seed_dropout(model, progress)
         devices.require_same(progress.step, f"{num_steps} {checkpoint_interval} {progress.seed} {hparams_lib.to_json(hparams)}")
+        single = keras.Model(model.input, model.output, name=model.name)  # Outside the scope, for validation on one device.
+        saver = callbacks.Saver(
+            directory, single, optimizer, progress, hparams, keep_checkpoint_max, validation, devices.is_chief
+        )
         if progress.step >= num_steps:
+            saver.catch_up()
             logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
             return checkpoint.numbered(directory)[-1]
         if teacher_id:
@@ -217,13 +223,11 @@ def train(
         if teacher_id:
             data = distillation.taught(data, teacher, hparams.teacher_share)
         interval = min(checkpoint_interval, num_steps)
-        single = keras.Model(model.input, model.output, name=model.name)  # Outside the scope, for validation on one device.
-        saver = callbacks.Saver(
-            directory, single, optimizer, progress, hparams, keep_checkpoint_max, validation, devices.is_chief
-        )
         with callbacks.stop_on_signals(progress):
             watching = [callbacks.StepCounter(progress, num_steps, devices), saver]
             _fit(trained, devices.distribute(data), progress.step, num_steps, interval, watching)
         # Waits for the chief's last checkpoint.
         devices.leave(checkpoint.step_path(directory, progress.step).is_file)
+        if progress.step < num_steps:
+            raise KeyboardInterrupt(f"stopped at step {progress.step} of {num_steps}; the same command goes on from there.")
         return checkpoint.numbered(directory)[-1]

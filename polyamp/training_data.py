@@ -27,7 +27,7 @@ def check_teacher(model_type: str, model_dir: str | Path, teacher_id: str | None
         raise PolyampError("--teacher_id is for MELODIC only; leave it out.")
     if not cache_dir:
         raise PolyampError("--teacher_id: a teacher hears cached spectrograms; give --cache_dir, too.")
-    checkpoint.find_anywhere(model_dir, "MELODIC", teacher_id)
+    checkpoint.find_anywhere(model_dir, "MELODIC", teacher_id, "--teacher_id")
 
 
 def check_paths(

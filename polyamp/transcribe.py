@@ -47,9 +47,11 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
 def as_heard(blocks: Blocks, hparams: MelodicHParams) -> tuple[level.Measured, float]:
     """A recording as a model should hear it, apart from its level, and by which factor it lasts longer then.
 
-    Without crackle if `predict_declick`, in tune if `predict_in_tune`.
+    With the peaks that it has lost if `predict_declip`, without crackle if `predict_declick`, in tune if `predict_in_tune`.
     """
     measured = level.Measured(blocks)
+    if hparams.predict_declip:
+        measured = measured.without_clipping()
     if hparams.predict_declick:
         measured = measured.without_clicks()
     return measured.in_tune() if hparams.predict_in_tune else (measured, 1.0)

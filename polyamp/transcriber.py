@@ -63,7 +63,7 @@ class Transcriber:
             AudioError: The file cannot be read, or the samples are no sound.
         """
         if isinstance(audio, str | os.PathLike):
-            return transcribe.transcribe(self._loaded.model, reading.Repeated(audio), self._loaded.hparams)
+            return transcribe.transcribe(self._loaded.model, reading.of_file(audio), self._loaded.hparams)
         samples = reading.convert(audio, rate)
         pieces = [samples[start : start + _PIECE] for start in range(0, len(samples), _PIECE)]
         return transcribe.transcribe(self._loaded.model, lambda: pieces, self._loaded.hparams)

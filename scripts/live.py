@@ -12,7 +12,6 @@ with --output. At the end, or on Ctrl-C, it says what computing took per frame.
 import contextlib
 import itertools
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -87,7 +86,6 @@ def _live() -> None:
                 is_over = not _OUTPUT.value and not port
 
         sys.stderr.write(f"latency {transcriber.latency_ms:.0f} ms and computing; Ctrl-C ends\n")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ends it as Ctrl-C does.
         blocks = itertools.takewhile(lambda _: not is_over, _blocks(transcriber.hop_length))
         try:
             sys.stderr.write(f"{live.run(transcriber, blocks, report)}\n")

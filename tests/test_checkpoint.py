@@ -129,6 +129,53 @@ def test_no_checkpoint_says_where_it_looked_and_what_there_is(tmp_path, load_id)
         checkpoint.load_model("MELODIC", tmp_path, "another")
 
 
+@pytest.mark.parametrize("load_id", ["", ".", "..", "/there", "x" * 300, "[", "a/../.."])
+def test_ids_that_cannot_be_any_are_one_line(tmp_path, folder, load_id):
+    write(folder)
+    with pytest.raises(CheckpointError, match="--load_id"):
+        checkpoint.find(tmp_path, "MELODIC", load_id)
+    with pytest.raises(CheckpointError, match="--teacher_id"):
+        checkpoint.find_anywhere(tmp_path, "MELODIC", load_id, "--teacher_id")
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        [],
+        "x",
+        {"step": "2"},
+        {"step": None},
+        {"step": -5},
+        {"step": 1, "seed": -1},
+        {"step": 1, "best": "x"},
+        {"step": True},
+    ],
+)
+def test_meta_data_that_nothing_here_wrote_are_an_error(folder, meta):
+    write(folder)
+    path = checkpoint.step_path(folder, 1)
+    arrays, _ = checkpoint.read(path)
+    np.savez(path, **arrays, meta=np.array(json.dumps(meta)))
+    with pytest.raises(CheckpointError, match="'meta' is"):
+        checkpoint.load_model("MELODIC", folder.parents[1])
+
+
+@pytest.mark.parametrize(
+    "value, message", [(np.nan, "not finite"), (-np.inf, "not finite"), ("1", "no numbers"), (1j, "no numbers")]
+)
+def test_weights_that_are_no_finite_numbers_are_an_error(folder, value, message):
+    write(folder)
+    path = checkpoint.step_path(folder, 1)
+    arrays, meta = checkpoint.read(path)
+    name = next(name for name in arrays if name.startswith("weights/"))
+    np.savez(path, **{**arrays, name: np.full(arrays[name].shape, value)}, meta=np.array(json.dumps(meta)))
+    with pytest.raises(CheckpointError, match=f"ckpt-00000001.npz: .*{message}"):
+        checkpoint.load_model("MELODIC", folder.parents[1])
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.network_weights(path)  # What the light runtime takes.
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.98])
 def test_truncated_file_is_an_error_that_names_it(tmp_path, folder, keep):
     write(folder)

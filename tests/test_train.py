@@ -201,19 +201,50 @@ def test_no_examples_is_an_error_before_a_folder_is_made(run, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
-def test_ctrl_c_saves_the_step_in_progress_and_returns(run, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_to_end_save_the_step_in_progress_first(run, tmp_path, monkeypatch, number):
     original = cache.batch
 
     def interrupting(spectra, settings, seed, step):
         if step == 30:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return original(spectra, settings, seed, step)
 
     monkeypatch.setattr(cache, "batch", interrupting)
-    path = run(num_steps=5000, checkpoint_interval=5000)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at step 3\d of 5000; the same command goes on"):
+        run(num_steps=5000, checkpoint_interval=5000)
+    assert signal.getsignal(number) == before
+    (path,) = checkpoint.numbered(tmp_path / "models" / "MELODIC" / "a")
     _, meta = checkpoint.read(path)
     assert 0 < meta["step"] < 5000
     assert path == checkpoint.step_path(path.parent, meta["step"])
+
+
+def test_a_validation_that_was_interrupted_at_the_end_is_made_up_for(run, data, monkeypatch):
+    def interrupted(self, examples):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(callbacks.Saver, "_validate", interrupted)
+        run(num_steps=2, validation_examples_path=data)
+    path = run(num_steps=2, validation_examples_path=data)
+    assert [line["step"] for line in logged(path) if "val_note_onset_f1" in line] == [2]
+    assert checkpoint.read(path)[1]["validated"] == 2
+    assert_same_weights(path.parent / checkpoint.BEST_FILE, path)
+    run(num_steps=2, validation_examples_path=data)
+    assert len([line for line in logged(path) if "val_note_onset_f1" in line]) == 1  # Not once more.
+
+
+def test_a_log_that_cannot_be_written_costs_no_training(run, tmp_path, caplog):
+    (tmp_path / "models" / "MELODIC" / "a" / "metrics.jsonl").mkdir(parents=True)
+    with caplog.at_level("WARNING"):
+        assert checkpoint.read(run())[1]["step"] == 2
+    assert "Step 2: its figures cannot be written" in caplog.text
+    (tmp_path / "models" / "MELODIC" / "b").mkdir()
+    (tmp_path / "models" / "MELODIC" / "b" / "tensorboard").touch()
+    with pytest.raises(PolyampError, match="tensorboard: cannot be written to"):
+        run(model_id="b")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(run, monkeypatch):

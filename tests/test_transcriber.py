@@ -80,6 +80,17 @@ def test_a_crackling_record_has_the_same_notes(model_type):
     assert _same_notes(Transcriber.load(model_type, predict_declick=False).transcribe(crackling), expected) < 0.85
 
 
+@pytest.mark.parametrize(("model_type", "share"), [("MELODIC", 0.96), ("FULL", 0.935)])
+def test_a_recording_that_was_too_loud_has_the_same_notes(model_type, share):
+    model = Transcriber.load(model_type)
+    samples = reading.read(RECORDING)
+    expected = model.transcribe(samples)
+    limit = np.quantile(np.abs(samples), 0.9)
+    clipped = np.clip(samples, -limit, limit)
+    assert _same_notes(model.transcribe(clipped), expected) > share
+    assert _same_notes(Transcriber.load(model_type, predict_declip=False).transcribe(clipped), expected) < share
+
+
 def test_settings_may_differ(melodic):
     more = Transcriber.load(predict_onset_threshold=0.1).transcribe(RECORDING)
     assert len(more) > len(melodic.transcribe(RECORDING))

@@ -105,6 +105,6 @@ def test_nor_on_families():
     plain, melodic = checkpoint.load_model("TIMBRE"), predict.load("MELODIC")
     changed = checkpoint.load_model("TIMBRE", overrides=others(plain.hparams))
     first, second = (
-        recognize.recognize(loaded.model, melodic, reading.Repeated(RECORDING), loaded.hparams) for loaded in (plain, changed)
+        recognize.recognize(loaded.model, melodic, reading.of_file(RECORDING), loaded.hparams) for loaded in (plain, changed)
     )
     assert first == second and len(first["notes"]) > 20

@@ -1,15 +1,15 @@
 """Clicks, as the crackle of old records has them by the dozen a second: found and taken out.
 
 A click is what linear prediction from the samples before fails at, for up to six milliseconds; so does a note that is struck,
-but for longer. Its samples are replaced by those that fit the prediction best, given what lies on both sides (Janssen, Veldhuis
-and Vries 1986, "Adaptive interpolation of discrete-time signals that can be modeled as autoregressive processes").
+but for longer. Its samples are replaced by those that fit the prediction best, given what lies on both sides
+(`polyamp.audio.prediction`).
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from polyamp.audio import filters
+from polyamp.audio import prediction
 from polyamp.audio.meters import FrameMeter
 from polyamp.audio.reading import Blocks
 
@@ -17,7 +17,6 @@ _FRAME = 4096  # Samples that one prediction is fitted to.
 _MARGIN = 128  # At both ends of a frame, where nothing is replaced: frames overlap by more than twice as much.
 _HOP = _FRAME - 512
 _ORDER = 24  # Samples that are predicted from.
-_LAG = np.abs(np.subtract.outer(np.arange(_ORDER), np.arange(_ORDER)))  # From each of them to each.
 _SURPRISE = 16.0  # Times the usual error of the prediction, from where on a sample may be of a click.
 _LOUD = 4.0  # Times the median magnitude, to which samples are limited before the prediction is fitted.
 _APART = 24  # Samples without surprise that end a click.
@@ -79,29 +78,25 @@ def _repair(frame: np.ndarray) -> None:
     for _ in range(_ROUNDS):
         if frame.std() <= _SILENCE:
             return
-        prediction = _prediction(frame)
-        found = _clicks(frame, prediction)
+        predicting = _prediction(frame)
+        found = _clicks(frame, predicting)
         if not 0 < len(found) <= _MOST:
             return
         for first, last in found:
-            _interpolate(frame, prediction, first - _BEFORE, last + _AFTER)
+            around = frame[first - _BEFORE - _ORDER : last + _AFTER + _ORDER + 1]  # All that they depend on.
+            missing = np.arange(_ORDER, len(around) - _ORDER)
+            around[missing] = prediction.filled(around, predicting, missing)
 
 
 def _prediction(frame: np.ndarray) -> np.ndarray:
-    """The filter [1 + _ORDER] that leaves of the samples what the ones before do not tell (autocorrelation method)."""
+    """As `prediction.fitted`, without loud clicks, or those would be what is predicted."""
     limit = _LOUD * np.median(np.abs(frame))
-    limited = np.clip(frame, -limit, limit) if limit else frame  # Or loud clicks would be what is predicted.
-    spectrum = np.fft.rfft(limited * filters.hann(len(frame)), 2 * len(frame))
-    correlation = np.fft.irfft(np.square(np.abs(spectrum)))[: _ORDER + 1]
-    if not correlation[0]:  # The only sample that is not 0 is where the window is.
-        return np.eye(1, _ORDER + 1)[0]
-    correlation[0] *= 1 + 1e-6  # Noise 60 dB below, so that the equations can be solved whatever the sound.
-    return np.concatenate([[1.0], -np.linalg.solve(correlation[_LAG], correlation[1:])])
+    return prediction.fitted(np.clip(frame, -limit, limit) if limit else frame, _ORDER)
 
 
-def _clicks(frame: np.ndarray, prediction: np.ndarray) -> list[tuple[int, int]]:
+def _clicks(frame: np.ndarray, predicting: np.ndarray) -> list[tuple[int, int]]:
     """First and last sample of each click that is not in the margins."""
-    error = np.abs(np.convolve(frame, prediction)[_ORDER : len(frame)])
+    error = np.abs(np.convolve(frame, predicting)[_ORDER : len(frame)])
     surprising = np.flatnonzero(error > _SURPRISE * np.median(error) / 0.6745) + _ORDER  # The usual one if it were Gaussian.
     if not len(surprising):
         return []
@@ -122,14 +117,3 @@ def _are_regular(begins: np.ndarray) -> bool:
     """Whether they are the edges of a waveform, as a low note of a synthesizer has them."""
     gaps = np.diff(begins)
     return len(gaps) > 2 and bool(np.mean(np.abs(gaps - np.median(gaps)) <= 0.1 * np.median(gaps)) >= _REGULAR)
-
-
-def _interpolate(frame: np.ndarray, prediction: np.ndarray, first: int, last: int) -> None:
-    """Replaces the samples from `first` to `last` by those with the least error of prediction, up to `_ORDER` later."""
-    predicted = np.arange(first, last + _ORDER + 1)
-    behind = predicted[:, None] - np.arange(_ORDER + 1)  # The samples that each error depends on, by `prediction`.
-    row, column = np.nonzero((behind >= first) & (behind <= last))
-    effect = np.zeros((len(predicted), last - first + 1))
-    effect[row, behind[row, column] - first] = prediction[column]
-    frame[first : last + 1] = 0.0
-    frame[first : last + 1] = np.linalg.solve(effect.T @ effect, -effect.T @ (frame[behind] @ prediction))

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from polyamp.audio import clicks, tuning
+from polyamp.audio import clicks, clipping, tuning
 from polyamp.audio.meters import FrameMeter, fed
-from polyamp.audio.reading import Blocks
+from polyamp.audio.reading import Blocks, Repeated
 
 _STEP = 800  # Samples whose power counts as one: 50 ms.
 _LOUD = 0.9  # Quantile of the powers of what is played.
@@ -53,8 +54,17 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
     return fed(Meter(), blocks).level
 
 
+class _Meters(NamedTuple):
+    """All that is measured of a recording in one pass."""
+
+    level: Meter
+    tuning: tuning.Meter
+    clicks: clicks.Meter
+    clipping: clipping.Meter
+
+
 class Measured:
-    """A recording whose level and tuning are measured, and clicks looked for, once, when one is asked for, in one pass.
+    """A recording whose level and tuning are measured, and clicks and clipping looked for, in one pass when one is asked for.
 
     Args:
         blocks: Gives the audio, as this does.
@@ -68,8 +78,8 @@ class Measured:
         return self._blocks()
 
     @functools.cached_property
-    def _meters(self) -> tuple[Meter, tuning.Meter, clicks.Meter]:
-        meters = Meter(), tuning.Meter(), clicks.Meter()
+    def _meters(self) -> _Meters:
+        meters = _Meters(Meter(), tuning.Meter(), clicks.Meter(), clipping.Meter())
         for block in self._blocks():
             for meter in meters:
                 meter.add(block)
@@ -78,16 +88,21 @@ class Measured:
     @functools.cached_property
     def level(self) -> float:
         """As `measure`."""
-        return self._meters[0].level if self._level is None else self._level
+        return self._meters.level.level if self._level is None else self._level
 
     @functools.cached_property
     def cents(self) -> float:
         """As `tuning.measure`."""
-        return self._meters[1].cents
+        return self._meters.tuning.cents
+
+    def without_clipping(self) -> "Measured":
+        """The recording as it should be heard if it has been clipped."""
+        limits = self._meters.clipping.limits
+        return Measured(Repeated(clipping.repaired(self._blocks, limits))) if limits else self
 
     def without_clicks(self) -> "Measured":
         """The recording as it should be heard if it crackles."""
-        return Measured(clicks.repaired(self._blocks)) if self._meters[2].crackles else self
+        return Measured(Repeated(clicks.repaired(self._blocks))) if self._meters.clicks.crackles else self
 
     def in_tune(self) -> "tuple[Measured, float]":
         """The recording as it should be heard if it is out of tune, and by which factor it lasts longer then."""

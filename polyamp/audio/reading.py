@@ -5,6 +5,7 @@ Memory does not grow with the length of a file unless the caller keeps the block
 """
 
 import contextlib
+import functools
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -67,25 +68,24 @@ def stream(path: str | os.PathLike[str], block_seconds: float = 10.0) -> Iterato
 
 
 class Repeated:
-    """The blocks of a file as often as they are wanted; decoded only once unless the file is long.
+    """A recording as often as it is wanted; what it is made by is done only once unless it is long.
 
     Args:
-        path: As for `read`.
-        seconds: Files up to this length are kept in memory after they have been read.
+        blocks: Gives it.
+        seconds: Recordings up to this length are kept in memory after they have been read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], seconds: float = 300.0):
-        self._path, self._most = path, round(seconds * constants.SAMPLE_RATE)
+    def __init__(self, blocks: Blocks, seconds: float = 300.0):
+        self._blocks, self._most = blocks, round(seconds * constants.SAMPLE_RATE)
         self._kept: list[np.ndarray] | None = None
 
     def __call__(self) -> Iterator[np.ndarray]:
-        """As `stream`."""
         if self._kept is not None:
             yield from self._kept
             return
         kept: list[np.ndarray] = []
         size = 0
-        for block in stream(self._path):
+        for block in self._blocks():
             size += len(block)
             if size <= self._most:
                 kept.append(block)
@@ -94,6 +94,11 @@ class Repeated:
             yield block
         if size <= self._most:
             self._kept = kept
+
+
+def of_file(path: str | os.PathLike[str]) -> Repeated:
+    """The blocks of `stream` as often as they are wanted."""
+    return Repeated(functools.partial(stream, path))
 
 
 def is_sound(samples: np.ndarray) -> bool:

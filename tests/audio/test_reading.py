@@ -440,18 +440,19 @@ class TestRepeated:
         return paths
 
     def test_gives_the_same_blocks_and_decodes_once(self, tmp_path, decoded):
-        blocks = reading.Repeated(write(tmp_path / "a.wav", tone(1.1)))
+        blocks = reading.of_file(write(tmp_path / "a.wav", tone(1.1)))
         first, second = list(blocks()), list(blocks())
         assert [len(block) for block in second] == [4000] * 4 + [1600] and len(decoded) == 1
         np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
         np.testing.assert_array_equal(np.concatenate(second), reading.read(tmp_path / "a.wav"))
 
     def test_does_not_keep_long_files(self, tmp_path, decoded):
-        blocks = reading.Repeated(write(tmp_path / "a.wav", tone(1.1)), seconds=1.0)
+        path = write(tmp_path / "a.wav", tone(1.1))
+        blocks = reading.Repeated(lambda: reading.stream(path), seconds=1.0)
         np.testing.assert_array_equal(np.concatenate(list(blocks())), np.concatenate(list(blocks())))
         assert len(decoded) == 2 and blocks._kept is None
 
     def test_does_not_keep_what_was_not_read_to_its_end(self, tmp_path, decoded):
-        blocks = reading.Repeated(write(tmp_path / "a.wav", tone(1.1)))
+        blocks = reading.of_file(write(tmp_path / "a.wav", tone(1.1)))
         next(blocks())
         assert len(np.concatenate(list(blocks()))) == 17_600 and len(decoded) == 2

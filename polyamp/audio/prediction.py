@@ -1,0 +1,47 @@
+"""Linear prediction of sound: each sample from those before it, and what is missing from what is on both sides."""
+
+import numpy as np
+
+from polyamp.audio import filters
+
+
+def fitted(samples: np.ndarray, order: int) -> np.ndarray:
+    """The filter that leaves of samples what those before them do not tell (autocorrelation method).
+
+    Args:
+        samples: float64 [samples].
+        order: How many samples each is predicted from.
+
+    Returns:
+        float64 [1 + order], the first of which is 1; of silence nothing else is anything.
+    """
+    spectrum = np.fft.rfft(samples * filters.hann(len(samples)), 2 * len(samples))
+    correlation = np.fft.irfft(np.square(np.abs(spectrum)))[: order + 1]
+    if not correlation[0]:  # The only sample that is not 0 is where the window is.
+        return np.eye(1, order + 1)[0]
+    correlation[0] *= 1 + 1e-6  # Noise 60 dB below, so that the equations can be solved whatever the sound.
+    apart = np.abs(np.subtract.outer(np.arange(order), np.arange(order)))
+    return np.concatenate([[1.0], -np.linalg.solve(correlation[apart], correlation[1:])])
+
+
+def filled(samples: np.ndarray, prediction: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """What missing samples must be for the squared error of the prediction to be the least.
+
+    Janssen, Veldhuis and Vries 1986, "Adaptive interpolation of discrete-time signals that can be modeled as autoregressive
+    processes", section II.
+
+    Args:
+        samples: float64 [samples], before and after which there is silence. What they are where they are missing is ignored.
+        prediction: As `fitted` gives it.
+        missing: Where they are missing: indices in ascending order.
+
+    Returns:
+        float64 [missing].
+    """
+    order = len(prediction) - 1
+    effect = np.correlate(prediction, prediction, "full")  # Of a sample on the error of those up to `order` before and after.
+    apart = np.abs(np.subtract.outer(missing, missing))
+    equations = np.where(apart <= order, effect[order + np.minimum(apart, order)], 0.0)
+    known = samples.copy()
+    known[missing] = 0.0
+    return np.linalg.solve(equations, -np.convolve(known, effect)[order + missing])
