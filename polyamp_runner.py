@@ -271,10 +271,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, `sys.argv` by default, and returns the exit status."""
     argv = sys.argv if argv is None else argv
     startup.open_streams()
-    if any(argument in startup.HELP_FLAGS for argument in argv[1:]):
-        startup.say(_help())
-        return 0
     try:
+        if any(argument in startup.HELP_FLAGS for argument in argv[1:]):
+            startup.say(_help())
+            return 0
         values = _parse(argv)
         _start_logging(values.log)
         if values.model_id:

@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from polyamp.errors import PolyampError
+
+_ABANDONED_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
@@ -65,6 +69,19 @@ def _target(path: Path) -> Path:
     except OSError as error:
         raise PolyampError(f"{path}: cannot be written ({error.strerror}).") from error
     return target
+
+
+def remove_abandoned(folder: str | os.PathLike) -> None:
+    """Removes what `replacing` and `new_folder` left in a folder when their process was killed.
+
+    That is what nothing has been written to for an hour: another process may be at it.
+    """
+    for path in Path(folder).glob(".*.tmp*"):
+        if re.fullmatch(r"\.[0-9a-f]{12}\.tmp(\.\w+)?", path.name):
+            with contextlib.suppress(OSError):  # Gone meanwhile.
+                last = max(one.stat().st_mtime for one in (path, *path.rglob("*")))
+                if time.time() - last > _ABANDONED_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def unique() -> str:

@@ -6,15 +6,16 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from polyamp import assess, checkpoint, metrics, startup
+from polyamp import assess, atomic, checkpoint, metrics, startup
 from polyamp.data.example import Example
 from polyamp.distribution import Distribution
 from polyamp.errors import DataError, PolyampError
@@ -41,6 +42,18 @@ class Progress:
     best: float
     validated: int = 0
     stop: bool = False
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any]) -> "Progress":
+        """Where training stood when a checkpoint with such meta data was saved."""
+        step = meta["step"]
+        # Earlier versions did not note what has been validated.
+        return cls(step, meta.get("seed", 0), meta.get("best", -1.0), meta.get("validated", step))
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What `of` takes."""
+        return {"step": self.step, "seed": self.seed, "best": self.best, "validated": self.validated}
 
 
 @contextlib.contextmanager
@@ -104,6 +117,7 @@ class Saver(keras.callbacks.Callback):
         self._validation, self._is_chief = validation, is_chief
         self._started = time.monotonic()
         if is_chief:
+            atomic.remove_abandoned(directory)
             try:
                 self._summaries = tf.summary.create_file_writer(str(directory / "tensorboard"))
             except tf.errors.OpError as error:
@@ -159,9 +173,7 @@ class Saver(keras.callbacks.Callback):
             old.unlink(missing_ok=True)
 
     def _save(self, path: Path) -> None:
-        progress = self._progress
-        meta = {"step": progress.step, "seed": progress.seed, "best": progress.best, "validated": progress.validated}
-        checkpoint.save(path, self._whole_model, meta, self._optimizer)
+        checkpoint.save(path, self._whole_model, self._progress.meta, self._optimizer)
 
     def _validate(self, examples: Iterable[Example]) -> dict[str, float]:
         """Mean scores over validation examples, taken whole; those without notes say nothing about families.

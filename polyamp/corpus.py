@@ -8,6 +8,7 @@ anywhere: here, or at URLs of Beam's file systems.
 import contextlib
 import dataclasses
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -119,8 +120,8 @@ def unfinished(jobs: Sequence[Job]) -> list[Job]:
     return [job for job in jobs if not (places.exists(job.listing) and places.exists(job.midi))]
 
 
-def check_same_model(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
-    """`DataError` if the notes of the first recording that has any are those of another model, or were decoded otherwise.
+def check_origins(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
+    """`DataError` if notes that are there are of another recording or another model, or were decoded otherwise.
 
     Args:
         jobs: All recordings.
@@ -131,7 +132,8 @@ def check_same_model(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
         if found is None:
             continue
         try:
-            there = json.loads(found)["model"]
+            listing = json.loads(found)
+            audio, there = str(listing["audio"]), listing["model"]
             name = f"{there['type']}/{there['checkpoint']}"
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{job.listing}: is not a file of this program; give another --output_dir.") from error
@@ -139,7 +141,15 @@ def check_same_model(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
             wanted = f"{model['type']}/{model['checkpoint']}"
             what = f"those of {name}, not of {wanted}" if name != wanted else f"of {name} with other --hparams"
             raise DataError(f"{job.listing}: its notes are {what}; give another --output_dir.")
-        return
+        if _are_others(audio, job.audio):
+            raise DataError(f"{job.listing}: its notes are those of {audio}, not of {job.audio}; give another --output_dir.")
+
+
+def _are_others(first: str, second: str) -> bool:
+    """Whether two names are of different recordings; not where one is a file that has been moved, as far as can be told."""
+    if first == second or places.is_remote(first) != places.is_remote(second):
+        return False
+    return places.is_remote(first) or os.path.exists(first) and not os.path.samefile(first, second)
 
 
 # --- Doing it ------------------------------------------------------------------------------------------------------------

@@ -228,8 +228,20 @@ def _sum_before_clipping(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def is_chief(strategy: str) -> bool:
-    """Whether this process is the one that writes; `PolyampError` as `rendezvous.read_cluster`."""
+    """Whether this process is the one that writes; `PolyampError` as `read_cluster`, or where there can be none."""
+    _check_backend(strategy)
     return strategy != "multi_worker" or rendezvous.read_cluster().is_chief
+
+
+def _check_backend(strategy: str) -> None:
+    """`PolyampError` if Keras computes with what cannot train, or not on these devices."""
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax", "torch"):
+        raise PolyampError(f"KERAS_BACKEND={backend}: cannot train; TensorFlow, JAX and PyTorch can.")
+    if strategy == "multi_worker" and backend == "jax":
+        raise PolyampError("--strategy=multi_worker needs the TensorFlow backend; on JAX there is --strategy=mirrored.")
+    if strategy != "none" and backend == "torch":
+        raise PolyampError(f"--strategy={strategy} needs the TensorFlow or JAX backend, not {backend}.")
 
 
 @functools.cache
@@ -247,20 +259,17 @@ def opened(strategy: str, wait_seconds: float = _WAIT_SECONDS) -> Iterator[Distr
         wait_seconds: How long to wait for other workers at the start.
 
     Raises:
-        PolyampError: TF_CONFIG is malformed, a worker does not come, or one is lost on the way.
+        PolyampError: TF_CONFIG is malformed, a worker does not come, or one is lost on the way; or the backend cannot train so.
     """
+    _check_backend(strategy)
     if logging.get_verbosity() < logging.DEBUG:
         tf.get_logger().setLevel("WARNING")  # Not a line for every sum that is made ready.
     if strategy == "none":
         yield Distribution()
     elif keras.backend.backend() == "jax":
-        if strategy != "mirrored":
-            raise PolyampError("--strategy=multi_worker needs the TensorFlow backend; on JAX there is --strategy=mirrored.")
         parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
         with parallel.scope():
             yield Distribution(parallel.device_mesh.devices.size)
-    elif keras.backend.backend() != "tensorflow":
-        raise PolyampError(f"--strategy={strategy} needs the TensorFlow or JAX backend, not {keras.backend.backend()}.")
     elif strategy == "mirrored":
         yield _Replicated(_mirrored())
     else:

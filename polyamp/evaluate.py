@@ -127,7 +127,8 @@ def table(rows: Sequence[tuple[str, dict[str, float]]], mean: dict[str, float]) 
         cells = (f"{row[column]:.4f}".rjust(len(column)) for column in columns)
         lines.append(" ".join([name[-_ID_WIDTH:].ljust(_ID_WIDTH), *cells]))
     kinds = [name.removesuffix("_precision") for name in mean if name.endswith("_precision")]
-    lines += ["", " ".join(["mean".ljust(_ID_WIDTH), "precision", "   recall", "       f1"])]
+    if kinds:
+        lines += ["", " ".join(["mean".ljust(_ID_WIDTH), "precision", "   recall", "       f1"])]
     for kind in kinds:
         cells = (f"{mean[f'{kind}_{measure}']:.4f}".rjust(9) for measure in ("precision", "recall", "f1"))
         lines.append(" ".join([kind.ljust(_ID_WIDTH), *cells]))

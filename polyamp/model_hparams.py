@@ -189,6 +189,10 @@ class MelodicHParams:
             )
         if "pool_sizes" not in unused and math.prod(self.pool_sizes) > self.spec_n_bins:
             raise HParamsError(f"pool_sizes {list(self.pool_sizes)} leave nothing of spec_n_bins ({self.spec_n_bins}).")
+        if "predict_onset_threshold" not in unused and not (self.predict_onset_threshold or self.predict_frame_threshold):
+            raise HParamsError(
+                "predict_onset_threshold and predict_frame_threshold are both 0 (off); decoding needs one of them."
+            )
         blocks = len(self.temporal_dilations)
         if "mixing_after" not in unused and max(self.mixing_after) > blocks:
             raise HParamsError(f"mixing_after names block {max(self.mixing_after)}; temporal_dilations has {blocks} blocks.")

@@ -75,11 +75,10 @@ def _go_on(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer
             f"another training from these weights with another --model_id and --load_id={path.parent.name}."
         ) from error
     logging.info("Going on from %s.", path)
-    meta = {"seed": 0, "best": -1.0} | meta
-    if seed not in (0, meta["seed"]):
-        logging.warning("--seed=%d has no effect: this training began with %d.", seed, meta["seed"])
-    validated = meta.get("validated", meta["step"])  # Earlier versions did not note it.
-    return callbacks.Progress(step=meta["step"], seed=meta["seed"], best=float(meta["best"]), validated=validated)
+    progress = callbacks.Progress.of(meta)
+    if seed not in (0, progress.seed):
+        logging.warning("--seed=%d has no effect: this training began with %d.", seed, progress.seed)
+    return progress
 
 
 def _to_take_over(directory: Path, hparams: MelodicHParams, load_id: str, load_full: bool | None) -> list[Path]:

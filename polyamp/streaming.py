@@ -93,8 +93,10 @@ class StreamingTranscriber:
         block = reading.as_float(samples)
         if self._is_finished:
             raise DataError("the stream has been finished; start a new transcriber for another one.")
-        if block.ndim != 1 or not reading.is_sound(block):
-            raise DataError(f"a block of a stream must be a flat array of samples in [-1, 1]; got one of shape {block.shape}.")
+        if block.ndim != 1:
+            raise DataError(f"a block of a stream must be a flat array of samples; this one is of shape {block.shape}.")
+        if not reading.is_sound(block):
+            raise DataError("a block of a stream has samples that are NaN, infinite or far beyond full scale.")
         return self._events(self._stream.push(block))
 
     def finish(self) -> list[NoteEvent]:

@@ -193,9 +193,12 @@ def _batches(examples_path: str, hparams: "MelodicHParams", seed: int) -> Iterat
 
 def model_rate(examples_path: str, hparams: "MelodicHParams", steps: int) -> Rate:
     """What training steps on one and the same batch take in, from audio on, on all cores; their compilation is not counted."""
+    import keras
+    import numpy as np
+
     from polyamp import models, train
 
-    batch = next(_batches(examples_path, hparams, seed=0))
+    batch = keras.tree.map_structure(np.asarray, next(_batches(examples_path, hparams, seed=0)))  # For any backend.
     model = models.build(_MODEL_TYPE.value, hparams)
     model.compile(train.make_optimizer(hparams, steps + 1), **models.compile_arguments(_MODEL_TYPE.value, hparams))
     return _step_rate(lambda: model.train_on_batch(*batch), steps, hparams)

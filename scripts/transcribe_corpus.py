@@ -74,7 +74,7 @@ def _run(options: Sequence[str]) -> None:
     places.make_folder(_OUTPUT_DIR.value)
     missing = corpus.unfinished(jobs)
     if len(missing) < len(jobs):
-        corpus.check_same_model(jobs, beam_corpus.described(weights, predict.load(*weights.where)))
+        corpus.check_origins(jobs, beam_corpus.described(weights, predict.load(*weights.where)))
     size = _AT_A_TIME.value or max(1, len(missing))
     counters: Counter[str] = Counter()
     with tqdm(total=len(missing), unit="recording", disable=None) as progress:

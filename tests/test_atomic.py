@@ -96,3 +96,19 @@ def test_a_folder_with_something_in_it_is_not_replaced(tmp_path):
         with atomic.new_folder(tmp_path / "cache", "--cache_dir") as unfinished:
             (unfinished / "index").write_text("2")
     assert (tmp_path / "cache" / "index").read_text() == "1" and os.listdir(tmp_path) == ["cache"]
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    kept = ["ckpt-00000001.npz", ".hidden", ".0123456789ab.tmp.npz", ".notes.tmp", ".cache"]
+    for name in [*kept, ".ba9876543210.tmp.mid"]:
+        (tmp_path / name).touch()
+    for name in (".ccccccccccc1.tmp", ".ccccccccccc2.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "raw").touch()
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (0, 0))
+    os.utime(tmp_path / ".0123456789ab.tmp.npz")  # Of processes that are at work.
+    os.utime(tmp_path / ".ccccccccccc2.tmp" / "raw")
+    atomic.remove_abandoned(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, ".ccccccccccc2.tmp"])
+    atomic.remove_abandoned(tmp_path / "none")

@@ -183,16 +183,37 @@ def test_a_job_is_done_when_both_files_are_there(tmp_path: Path):
 def test_files_of_another_model_are_an_error(tmp_path: Path):
     jobs = [Job(f"{name}.wav", str(tmp_path / name)) for name in "abc"]
     model = {"type": "MELODIC", "checkpoint": "x/ckpt-00000001.npz", "step": 1}
-    corpus.check_same_model(jobs, model)
+    corpus.check_origins(jobs, model)
     corpus.write(jobs[1], Notes.of([0.5], [1.0], [60], 80), 2.0, model)
-    corpus.check_same_model(jobs, model)
+    corpus.check_origins(jobs, model)
     with pytest.raises(DataError, match=r"b\.json: its notes are those of MELODIC/x/ckpt-00000001.npz, not of FULL/y"):
-        corpus.check_same_model(jobs, {"type": "FULL", "checkpoint": "y/ckpt-1.npz", "step": 1})
+        corpus.check_origins(jobs, {"type": "FULL", "checkpoint": "y/ckpt-1.npz", "step": 1})
     with pytest.raises(DataError, match=r"b\.json: its notes are of MELODIC/x/ckpt-00000001.npz with other --hparams"):
-        corpus.check_same_model(jobs, model | {"hparams": {"predict_onset_threshold": 0.3}})
+        corpus.check_origins(jobs, model | {"hparams": {"predict_onset_threshold": 0.3}})
+    corpus.write(jobs[2], Notes.of([0.5], [1.0], [60], 80), 2.0, model | {"step": 2})  # Not the first alone.
+    with pytest.raises(DataError, match=r"c\.json: its notes are of MELODIC"):
+        corpus.check_origins(jobs, model)
     Path(jobs[0].listing).write_text("[]")
     with pytest.raises(DataError, match=r"a\.json: is not a file of this program"):
-        corpus.check_same_model(jobs, model)
+        corpus.check_origins(jobs, model)
+
+
+def test_another_recording_of_the_same_name_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "01.wav").touch()
+    monkeypatch.chdir(tmp_path)
+    model = {"type": "MELODIC", "checkpoint": "x/ckpt-00000001.npz", "step": 1}
+    found = Notes.of([0.5], [1.0], [60], 80)
+    corpus.write(Job("one/01.wav", "out/01"), found, 2.0, model)
+    corpus.check_origins([Job(f"{tmp_path}/two/../one/01.wav", "out/01")], model)  # The same by another name.
+    with pytest.raises(DataError, match=r"01\.json: its notes are those of one/01.wav, not of two/01.wav; give another"):
+        corpus.check_origins([Job("two/01.wav", "out/01")], model)
+    shutil.rmtree("one")  # Perhaps moved.
+    corpus.check_origins([Job("two/01.wav", "out/01")], model)
+    corpus.write(Job("gs://a/01.wav", "out/01"), found, 2.0, model)
+    with pytest.raises(DataError, match="those of gs://a/01.wav"):
+        corpus.check_origins([Job("gs://b/01.wav", "out/01")], model)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")

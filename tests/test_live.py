@@ -229,13 +229,14 @@ def test_a_reader_that_stops_costs_no_recording(pcm, of_file, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)])
 def test_ctrl_c_writes_what_it_has(pcm, tmp_path, number):
     path = tmp_path / "out.mid"
     command = [sys.executable, str(ROOT / "scripts/live.py"), "--input=-", f"--output={path}"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # Tests in the background may have to ignore Ctrl-C.
-    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
+    # Tests in the background may have to ignore Ctrl-C and a terminal that is closed.
+    default = {"preexec_fn": lambda: [signal.signal(one, signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGHUP)]}
+    process = subprocess.Popen(command, cwd=ROOT, **default, **pipes)
     process.stdin.write(pcm[0])
     process.stdin.flush()
     assert process.stdout.readline()  # It has started, and waits for more when it has told all.

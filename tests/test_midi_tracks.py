@@ -171,3 +171,12 @@ def test_what_was_written_here_reads_the_same(tmp_path):
         zip(wanted.pitch.tolist(), wanted.program.tolist(), strict=True)
     )
     np.testing.assert_allclose(np.sort(found.onset), wanted.onset, atol=1e-3)
+
+
+def test_a_damaged_delta_costs_neither_time_nor_memory(tmp_path):
+    save(tmp_path / "a.mid", note(0, 0x0FFFFFFF, 60))
+    with pytest.raises(DataError, match="a.mid: is not a usable MIDI file .it lasts for 268435455 ticks"):
+        notes.read_midi(tmp_path / "a.mid")
+    (tmp_path / "b.mid").write_bytes((tmp_path / "a.mid").read_bytes()[:30])
+    with pytest.raises(DataError, match="b.mid: is not a usable MIDI file .it ends too soon"):
+        notes.read_midi(tmp_path / "b.mid")

@@ -31,6 +31,15 @@ class TestNotes:
         assert made.velocity.tolist() == [64] * 3 and made.program.tolist() == [0] * 3
         assert made.onset.dtype == np.float64 and made.pitch.dtype == np.int64
 
+    def test_single_indices_select_nothing(self):
+        some = random_notes(0, 5)
+        assert [len(some[index]) for index in (slice(1, 3), np.array([0, 4]), some.pitch > 0, [])] == [2, 2, 5, 0]
+        for index in (0, np.int64(1), np.zeros((1, 1), int)):
+            with pytest.raises(TypeError, match="masks, arrays of indices and slices"):
+                some[index]
+        with pytest.raises(TypeError):
+            next(iter(some))
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

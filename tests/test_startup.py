@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,37 @@ def test_closed_streams_cost_no_notes(tmp_path, closed):
     live = f"{sys.executable} {ROOT / 'scripts/live.py'} --input={tmp_path}/a.ogg --speed=0 --output={tmp_path}/live.mid"
     assert subprocess.run(f"{live} {closed}", shell=True, capture_output=True, timeout=60).returncode == 0
     assert (tmp_path / "live.mid").stat().st_size > 300
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only where there is a disk that is always full")
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path):
+    shutil.copy(ROOT / "tests/data/handel_air.ogg", tmp_path / "a.ogg")
+    live = f"scripts/live.py --input={tmp_path}/a.ogg --speed=0 --output={tmp_path}/a.mid"
+    for words in (f"polyamp_runner.py {tmp_path}/a.ogg", "polyamp_runner.py --help", live):
+        command = f"{sys.executable} {words} > /dev/full"
+        result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 1 and "standard output: cannot be written to (No space left" in result.stderr, words
+        assert "Traceback" not in result.stderr
+    assert (tmp_path / "a-polyamp.mid").exists() and (tmp_path / "a.mid").exists()  # What was heard is kept.
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of another kind")
+@pytest.mark.parametrize("number", [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)])
+def test_signals_to_end_are_one_line_and_leave_nothing(tmp_path, number):
+    code = (
+        "import signal, sys; sys.argv = ['polyamp', '--mode=train', '--examples_path=x']\n"
+        "import polyamp_runner; from polyamp import startup, atomic\n"
+        "def start_keras():\n"
+        f"    with atomic.new_folder({str(tmp_path / 'new')!r}):\n"
+        f"        signal.raise_signal({int(number)})\n"
+        "startup.start_keras = start_keras\n"
+        "polyamp_runner.command()"
+    )
+    # Tests in the background may have to ignore Ctrl-C.
+    default = {"preexec_fn": lambda: [signal.signal(one, signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGHUP)]}
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **default)
+    assert result.returncode == 130 and result.stderr == "polyamp: error: interrupted.\n"
+    assert os.listdir(tmp_path) == []
 
 
 def test_leaving_waits_for_no_thread_and_loses_no_output():

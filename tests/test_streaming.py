@@ -192,7 +192,7 @@ def test_what_is_no_sound_is_refused_and_nothing_is_lost(block):
     audio = noise(0.5)
     transcriber = streaming.StreamingTranscriber(state_stream.of_model(model, settings))
     events = transcriber.push(audio[:3000])
-    with pytest.raises(DataError, match="flat array of samples"):
+    with pytest.raises(DataError, match="a block of a stream"):
         transcriber.push(block)
     assert events + transcriber.push(audio[3000:]) + transcriber.finish() == stream(model, settings, audio, [len(audio)])
 

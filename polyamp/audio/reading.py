@@ -117,7 +117,8 @@ def as_float(samples: ArrayLike) -> np.ndarray:
         given = given / -float(np.iinfo(given.dtype).min)
     elif given.dtype.kind != "f":
         raise AudioError(f"samples of the type {given.dtype}; give float or signed integers.")
-    return given.astype(np.float32)
+    with np.errstate(over="ignore"):  # What is beyond float32 is infinite, which `is_sound` tells.
+        return given.astype(np.float32)
 
 
 def convert(samples: ArrayLike, rate: int) -> np.ndarray:

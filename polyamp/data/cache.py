@@ -69,6 +69,7 @@ def build(directory: str | Path, examples: Iterable[Example], front_end: Callabl
     if not (directory / _INDEX).is_file():
         if directory.is_dir() and any(directory.iterdir()):
             raise _damaged(directory, f"{_INDEX} is missing")
+        atomic.remove_abandoned(directory.parent)
         try:
             with atomic.new_folder(directory, "--cache_dir") as unfinished:
                 _fill(unfinished, examples, front_end)
@@ -91,7 +92,7 @@ def _fill(directory: Path, examples: Iterable[Example], front_end: Callable[[np.
     with raw.open("wb") as file:
         for example in examples:
             spectrum = np.asarray(front_end(example.audio), np.float16)  # [time, bins]
-            spectrum.tofile(file)
+            file.write(spectrum.tobytes())  # numpy's `tofile` does not say why it fails.
             bins = spectrum.shape[1]
             lengths.append(len(spectrum))
             all_notes.append(example.notes)

@@ -79,7 +79,9 @@ class Notes:
         return len(self.onset)
 
     def __getitem__(self, index: np.ndarray | slice) -> "Notes":
-        """The notes that a boolean mask, an array of ascending indices or a slice selects."""
+        """The notes that a boolean mask, an array of ascending indices or a slice selects; `TypeError` for a single index."""
+        if not isinstance(index, slice) and np.ndim(index) != 1:
+            raise TypeError("notes are selected by masks, arrays of indices and slices; single ones are rows of the arrays.")
         return Notes(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
 
     def __eq__(self, other: object) -> bool:

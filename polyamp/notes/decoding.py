@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from polyamp import constants
-from polyamp.errors import HParamsError
 from polyamp.hparams import MelodicHParams
 from polyamp.notes.arrays import Notes, to_midi_velocity
 from polyamp.notes.dynamics import smoothed_velocities
@@ -46,12 +45,9 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
         what `onset_bias_ms` moves below it) or of no length.
 
     Raises:
-        HParamsError: Onset and frame inputs are both switched off.
         ValueError: The rolls are not of one shape `[time, 88]`.
     """
     _check(rolls)
-    if not hparams.predict_onset_threshold and not hparams.predict_frame_threshold:
-        raise HParamsError("predict_onset_threshold and predict_frame_threshold are both 0 (off); decoding needs one of them.")
     groups = []
     for first in range(0, constants.NUM_PITCHES, _GROUP):
         group = {name: np.asarray(rolls[name])[:, first : first + _GROUP] for name in constants.ROLLS}

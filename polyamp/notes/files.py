@@ -82,7 +82,7 @@ def read_midi(path: str | os.PathLike, apply_sustain: bool = True, use_drums: bo
     try:
         sequence = midi_io.midi_to_note_sequence(midi_tracks.as_played(content))
     except Exception as error:  # mido raises whatever comes up.
-        raise DataError(f"{path}: is not a usable MIDI file ({error}).") from error
+        raise DataError(f"{path}: is not a usable MIDI file ({str(error) or 'it ends too soon'}).") from error
     try:
         return from_sequence(sequence, apply_sustain, use_drums)
     except DataError as error:

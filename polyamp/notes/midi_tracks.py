@@ -12,6 +12,7 @@ import mido
 
 _OF_ALL = ("set_tempo", "time_signature", "key_signature")
 _SUSTAIN = 64
+_MOST_TICKS = 20_000_000  # Six hours in the usual units; readers need 24 bytes for each, and damaged files have billions.
 
 _Message: TypeAlias = mido.Message | mido.MetaMessage
 # The messages of a track with the ticks at which they come, counted from the beginning.
@@ -42,6 +43,8 @@ def as_played(content: bytes) -> bytes:
         midi.type = 1
     tracks = [_timed(track) for track in midi.tracks]
     end = max((sum(message.time for message in track) for track in midi.tracks), default=0)
+    if end > _MOST_TICKS:
+        raise ValueError(f"it lasts for {end} ticks and is probably damaged; {_MOST_TICKS} can be read")
     tracks = [track + _missing_ends(track, end) for track in tracks]
     if midi.type == 1 and tracks:
         shared = [one for track in tracks for one in track if one[1].type in _OF_ALL]
