@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from polyamp import assess, atomic, checkpoint, metrics, startup
+from polyamp import assess, atomic, checkpoint, checkpoint_file, metrics, startup
 from polyamp.data.example import Example
 from polyamp.distribution import Distribution
 from polyamp.errors import DataError, PolyampError
@@ -173,7 +173,7 @@ class Saver(keras.callbacks.Callback):
             old.unlink(missing_ok=True)
 
     def _save(self, path: Path) -> None:
-        checkpoint.save(path, self._whole_model, self._progress.meta, self._optimizer)
+        checkpoint_file.save(path, self._whole_model, self._progress.meta, self._optimizer)
 
     def _validate(self, examples: Iterable[Example]) -> dict[str, float]:
         """Mean scores over validation examples, taken whole; those without notes say nothing about families.

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from polyamp import checkpoint, startup, state_stream
+from polyamp import checkpoint, checkpoint_file, startup, state_stream
 from polyamp.audio import log_frequency
 from polyamp.errors import CheckpointError
 from polyamp.hparams import MelodicHParams, TimbreHParams
@@ -197,7 +197,7 @@ def load(
         logging.info("%s: has not been written for windows of that length; predicting with Keras.", network)
         return None
     logging.debug("%s: on LiteRT.", network)
-    _, meta = checkpoint.read(path)
+    _, meta = checkpoint_file.read(path)
     return checkpoint.Loaded(model, hparams, path, int(meta["step"]))
 
 
@@ -206,4 +206,4 @@ def _load_states(where: tuple[Path, MelodicHParams]) -> checkpoint.Loaded | None
     path, hparams = where
     if hparams.predict_runtime == "keras" or hparams.architecture != "pitch_shared":
         return None
-    return checkpoint.Loaded(state_stream.load(path, hparams), hparams, path, int(checkpoint.read(path)[1]["step"]))
+    return checkpoint.Loaded(state_stream.load(path, hparams), hparams, path, int(checkpoint_file.read(path)[1]["step"]))

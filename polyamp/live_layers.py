@@ -4,7 +4,7 @@ A step of the compact network is some dozens of small products, for which callin
 cost, and Keras itself takes seconds to start. Batch normalisation is folded into the convolutions. Every object keeps its own
 past and its memory never grows.
 
-Weights are given by the names that they have in a checkpoint (`polyamp.checkpoint.network_weights`).
+Weights are given by the names that they have in a checkpoint (`polyamp.checkpoint_file.network_weights`).
 """
 
 from collections.abc import Callable, Mapping

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 from absl import logging
 
-from polyamp import callbacks, checkpoint
+from polyamp import callbacks, checkpoint, checkpoint_file
 from polyamp import hparams as hparams_lib
 from polyamp.atomic import make_folder, write_text
 from polyamp.errors import CheckpointError, HParamsError, PolyampError
@@ -50,9 +50,9 @@ def restore(
     paths = _to_take_over(directory, hparams, load_id, load_full)
     if paths:
         if len(paths) == 1:
-            checkpoint.restore(paths[0], model, part=checkpoint.type_of(paths[0]) != directory.parent.name)
+            checkpoint_file.restore(paths[0], model, part=checkpoint.type_of(paths[0]) != directory.parent.name)
         else:
-            checkpoint.restore_parts(paths, model)
+            checkpoint_file.restore_parts(paths, model)
         named = " and ".join(map(str, paths))
         logging.warning("Starting from the weights of %s; give --load_id= (empty) to start from random ones.", named)
     else:
@@ -62,13 +62,13 @@ def restore(
 
 def _go_on(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, seed: int) -> callbacks.Progress:
     """Restores a run's own last checkpoint."""
-    if not checkpoint.has_optimizer(path):
+    if not checkpoint_file.has_optimizer(path):
         raise CheckpointError(
             f"{path}: weights alone, with no training to go on with; begin one from them with another --model_id and "
             f"--load_id={path.parent.name}."
         )
     try:
-        meta = checkpoint.restore(path, model, optimizer)
+        meta = checkpoint_file.restore(path, model, optimizer)
     except CheckpointError as error:
         raise CheckpointError(
             f"{str(error).removesuffix('.')}. Go on with the train_layers, melodic_trainable and optimizer of before, or begin "

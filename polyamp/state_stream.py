@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polyamp import checkpoint, constants
+from polyamp import checkpoint_file, constants
 from polyamp.errors import CheckpointError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams
 from polyamp.live_layers import RecurrenceStep, Weights, acoustic_step, spectrum_step
@@ -59,7 +59,7 @@ def load(path: Path, hparams: MelodicHParams) -> StateNetwork:
         CheckpointError: The file is missing or damaged, or its weights are not those of such a network.
     """
     assert isinstance(hparams, AutoregressiveHParams)
-    network = StateNetwork(checkpoint.network_weights(path), hparams)
+    network = StateNetwork(checkpoint_file.network_weights(path), hparams)
     try:
         StateStream(network)
     except (KeyError, ValueError) as error:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from polyamp import callbacks, checkpoint, distillation, distribution, models, starting_point, training_data
+from polyamp import callbacks, checkpoint, checkpoint_file, distillation, distribution, models, starting_point, training_data
 from polyamp import hparams as hparams_lib
 from polyamp.errors import HParamsError, PolyampError
 from polyamp.hparams import MelodicHParams
@@ -98,7 +98,7 @@ def _seed_dropout(model: keras.Model, progress: callbacks.Progress) -> None:
 
     The state of Keras' generators is a seed and how often they have been asked, which is once a step.
     """
-    for number, state in enumerate(variable for variable in model.variables if checkpoint.is_seed(variable)):
+    for number, state in enumerate(variable for variable in model.variables if checkpoint_file.is_seed(variable)):
         first = int(np.random.default_rng([progress.seed, number]).integers(2**32))
         state.assign(np.array([first, progress.step], state.dtype))
 

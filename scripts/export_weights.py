@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _export() -> None:
     startup.start_keras()
-    from polyamp import checkpoint, hparams, light
+    from polyamp import checkpoint, checkpoint_file, hparams, light
     from polyamp.atomic import make_folder, write_text
     from polyamp.errors import PolyampError
     from polyamp.naming import check_model_id
@@ -46,10 +46,10 @@ def _export() -> None:
     directory = make_folder(checkpoint.folder(_OUTPUT_DIR.value, _MODEL_TYPE.value, _MODEL_ID.value), "--output_dir")
     path = checkpoint.step_path(directory, loaded.step)
     # The same weights may be exported again, but not over the training that they are from.
-    others = [str(other) for other in checkpoint.numbered(directory) if other != path or checkpoint.has_optimizer(other)]
+    others = [str(other) for other in checkpoint.numbered(directory) if other != path or checkpoint_file.has_optimizer(other)]
     if others:
         raise PolyampError(f"{', '.join(others)}: is there already; remove it, or give another --model_id.")
-    checkpoint.save(path, loaded.model, {"step": loaded.step}, dtype="float16")
+    checkpoint_file.save(path, loaded.model, {"step": loaded.step}, dtype="float16")
     write_text(directory / checkpoint.HPARAMS_FILE, hparams.to_json(loaded.hparams))
     logging.info("%s: %d bytes", path, path.stat().st_size)
     if light.is_possible(_MODEL_TYPE.value, loaded.hparams):

@@ -99,14 +99,14 @@ def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
     """All that does not depend on the settings that are tried; gives the function from these to notes."""
     import numpy as np
 
-    from polyamp import checkpoint, hparams, live_layers, notes, transcribe
+    from polyamp import checkpoint_file, hparams, live_layers, notes, transcribe
 
     if not isinstance(loaded.hparams, hparams.AutoregressiveHParams):
         heard, stretch = transcribe.as_heard(lambda: [audio], loaded.hparams)
         rolls = transcribe.rolls_of(loaded.model, heard, loaded.hparams)
         return lambda settings: notes.stretched(notes.from_rolls(rolls, settings), 1 / stretch)
     features = np.concatenate(list(transcribe.acoustic_features(loaded.model, [audio], loaded.hparams)), axis=1)[0]
-    weights = checkpoint.network_weights(loaded.path)
+    weights = checkpoint_file.network_weights(loaded.path)
 
     def decode(settings: Any) -> "Notes":
         step = live_layers.RecurrenceStep(weights, settings)

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 import polyamp_runner
-from polyamp import checkpoint, hparams, notes, streaming, train
+from polyamp import checkpoint, checkpoint_file, hparams, notes, streaming, train
 from polyamp.data import records
 from polyamp.data.example import Example
 from polyamp.notes import Notes
@@ -126,7 +126,7 @@ def test_a_cached_run_resumes_as_if_it_had_not_stopped(folder, tmp_path):
     whole = to(3, "whole")
     to(3, "parts")
     checkpoint.step_path(tmp_path / "AUTOREGRESSIVE/parts", 6).unlink()
-    first, second = (checkpoint.read(path)[0] for path in (whole, to(3, "parts")))
+    first, second = (checkpoint_file.read(path)[0] for path in (whole, to(3, "parts")))
     assert first.keys() == second.keys()
     for name in first:
         np.testing.assert_allclose(first[name], second[name], atol=1e-5, err_msg=name)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from polyamp import checkpoint, hparams, models
+from polyamp import checkpoint, checkpoint_file, hparams, models
 from polyamp.errors import CheckpointError, HParamsError
 from polyamp.models import parts
 
@@ -27,7 +27,7 @@ def write(directory, step=1, settings=None, seed=0):
     model = models.build("MELODIC", settings)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
-    checkpoint.save(checkpoint.step_path(directory, step), model, {"step": step, "seed": 0, "best": -1.0})
+    checkpoint_file.save(checkpoint.step_path(directory, step), model, {"step": step, "seed": 0, "best": -1.0})
     return model
 
 
@@ -59,8 +59,8 @@ def test_optimizer_state_comes_back_exactly(folder):
     first.train_on_batch(spectrum, labels, labels)
     folder.mkdir(parents=True)
     path = checkpoint.step_path(folder, 1)
-    checkpoint.save(path, first, {"step": 1, "seed": 7, "best": -1.0}, first.optimizer)
-    assert checkpoint.restore(path, second, second.optimizer)["seed"] == 7
+    checkpoint_file.save(path, first, {"step": 1, "seed": 7, "best": -1.0}, first.optimizer)
+    assert checkpoint_file.restore(path, second, second.optimizer)["seed"] == 7
     # The same next step shows that weights, moments and step count are all there.
     for network in (first, second):
         network.train_on_batch(spectrum, labels, labels)
@@ -77,23 +77,23 @@ def test_a_learning_rate_is_that_of_the_settings_not_of_the_file(folder):
         return optimizer
 
     model, path = write(folder), checkpoint.step_path(folder, 5)
-    checkpoint.save(path, model, {"step": 5}, optimizer_of(0.01))
+    checkpoint_file.save(path, model, {"step": 5}, optimizer_of(0.01))
     lower = optimizer_of(0.002)
-    checkpoint.restore(path, model, lower)
+    checkpoint_file.restore(path, model, lower)
     assert float(lower.learning_rate) == pytest.approx(0.002)
-    arrays, meta = checkpoint.read(path)
+    arrays, meta = checkpoint_file.read(path)
     np.savez(
         path, **arrays, meta=np.array(json.dumps(meta)), **{"optimizer/learning_rate": 0.01}
     )  # As earlier versions have it.
-    checkpoint.restore(path, model, lower)
+    checkpoint_file.restore(path, model, lower)
     assert float(lower.learning_rate) == pytest.approx(0.002)
 
 
 def test_half_precision_file_is_half_the_size_and_close(tmp_path, folder):
     model = write(folder)
     whole = checkpoint.step_path(folder, 1).stat().st_size
-    checkpoint.save(checkpoint.step_path(folder, 2), model, {"step": 2}, dtype="float16")
-    arrays, _ = checkpoint.read(checkpoint.step_path(folder, 2))
+    checkpoint_file.save(checkpoint.step_path(folder, 2), model, {"step": 2}, dtype="float16")
+    arrays, _ = checkpoint_file.read(checkpoint.step_path(folder, 2))
     assert all(array.dtype == np.float16 for array in arrays.values() if np.issubdtype(array.dtype, np.floating))
     assert checkpoint.step_path(folder, 2).stat().st_size < whole
     loaded = checkpoint.load_model("MELODIC", tmp_path)
@@ -155,7 +155,7 @@ def test_ids_that_cannot_be_any_are_one_line(tmp_path, folder, load_id):
 def test_meta_data_that_nothing_here_wrote_are_an_error(folder, meta):
     write(folder)
     path = checkpoint.step_path(folder, 1)
-    arrays, _ = checkpoint.read(path)
+    arrays, _ = checkpoint_file.read(path)
     np.savez(path, **arrays, meta=np.array(json.dumps(meta)))
     with pytest.raises(CheckpointError, match="'meta' is"):
         checkpoint.load_model("MELODIC", folder.parents[1])
@@ -167,13 +167,13 @@ def test_meta_data_that_nothing_here_wrote_are_an_error(folder, meta):
 def test_weights_that_are_no_finite_numbers_are_an_error(folder, value, message):
     write(folder)
     path = checkpoint.step_path(folder, 1)
-    arrays, meta = checkpoint.read(path)
+    arrays, meta = checkpoint_file.read(path)
     name = next(name for name in arrays if name.startswith("weights/"))
     np.savez(path, **{**arrays, name: np.full(arrays[name].shape, value)}, meta=np.array(json.dumps(meta)))
     with pytest.raises(CheckpointError, match=f"ckpt-00000001.npz: .*{message}"):
         checkpoint.load_model("MELODIC", folder.parents[1])
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.network_weights(path)  # What the light runtime takes.
+        checkpoint_file.network_weights(path)  # What the light runtime takes.
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.98])
@@ -203,7 +203,7 @@ def test_other_dimensions_name_both_sides_and_change_nothing(folder):
     with pytest.raises(
         CheckpointError, match=r"stem_conv/kernel is \[3, 3, 9, 6\] in the file and \[3, 3, 9, 8\] in the model"
     ):
-        checkpoint.restore(checkpoint.step_path(folder, 1), model)
+        checkpoint_file.restore(checkpoint.step_path(folder, 1), model)
     for path, value in arrays_of(model.variables).items():
         np.testing.assert_array_equal(value, before[path])
 
@@ -211,7 +211,7 @@ def test_other_dimensions_name_both_sides_and_change_nothing(folder):
 def test_missing_layers_are_named(folder):
     write(folder, settings=tiny(temporal_dilations=[1], mixing_after=[1]))
     with pytest.raises(CheckpointError, match="block2_conv/kernel is missing"):
-        checkpoint.restore(checkpoint.step_path(folder, 1), models.build("MELODIC", tiny()))
+        checkpoint_file.restore(checkpoint.step_path(folder, 1), models.build("MELODIC", tiny()))
 
 
 @pytest.mark.parametrize("model_type", ["MELODIC", "FULL"])
@@ -258,7 +258,7 @@ def test_weights_of_another_dropout_may_be_taken(tmp_path):
     folder.mkdir(parents=True)
     (folder / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
     model = models.build("MELODIC", settings)
-    checkpoint.save(checkpoint.step_path(folder, 1), model, {"step": 1})
+    checkpoint_file.save(checkpoint.step_path(folder, 1), model, {"step": 1})
     changes = {"conv_dropout": 0.0, "fc_dropout": 0.9, "stop_onset_gradient": False}
     loaded = checkpoint.load_model("MELODIC", tmp_path, overrides=changes)
     audio = np.random.default_rng(0).normal(0, 0.1, (1, 16_000)).astype(np.float32)
@@ -277,7 +277,7 @@ def test_a_failed_save_leaves_the_old_file(folder, monkeypatch):
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(Exception, match="No space left"):
-        checkpoint.save(path, model, {"step": 1})
+        checkpoint_file.save(path, model, {"step": 1})
     assert path.read_bytes() == before
     assert [entry.name for entry in folder.iterdir() if "tmp" in entry.name] == []
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import soxr
 
-from polyamp import checkpoint, constants, corpus, hparams, models, notes, predict
+from polyamp import checkpoint, checkpoint_file, constants, corpus, hparams, models, notes, predict
 from polyamp.corpus import Job, Weights
 from polyamp.errors import CheckpointError, DataError, PolyampError
 from polyamp.notes import Notes
@@ -84,7 +84,7 @@ def test_keras_models_get_windows_of_several_recordings_at_once(
     folder.mkdir(parents=True)
     settings = hparams.resolve("MELODIC", "tiny", {"predict_onset_threshold": 0.5, "predict_window_seconds": 10.0})
     (folder / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
-    checkpoint.save(checkpoint.step_path(folder, 1), models.build("MELODIC", settings), {"step": 1})
+    checkpoint_file.save(checkpoint.step_path(folder, 1), models.build("MELODIC", settings), {"step": 1})
     handler = beam_corpus.RollsHandler(Weights("MELODIC", str(tmp_path)), batch_size=4)
     model = handler.load_model()
     rng = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from polyamp import checkpoint, constants, distillation, hparams, models, train
+from polyamp import checkpoint, checkpoint_file, constants, distillation, hparams, models, train
 from polyamp.data import records
 from polyamp.data.example import Example
 from polyamp.errors import CheckpointError, DataError, HParamsError, PolyampError
@@ -87,7 +87,7 @@ def test_a_pupil_takes_over_what_no_label_says(run, tmp_path):
     heads = teacher.model.get_layer("network").get_layer("heads")
     heads.kernel.assign(np.zeros(heads.kernel.shape))
     heads.bias.assign([3.0 if roll == "onset" else -3.0 for roll in constants.ROLLS])
-    checkpoint.save(teacher.path, teacher.model, {"step": 3})
+    checkpoint_file.save(teacher.path, teacher.model, {"step": 3})
 
     def mean_onset(**changes):
         trained = run(**changes)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import polyamp_runner
-from polyamp import checkpoint, distribution, hparams, rendezvous, train
+from polyamp import checkpoint, checkpoint_file, distribution, hparams, rendezvous, train
 from polyamp.data import records
 from polyamp.data.example import Example
 from polyamp.errors import PolyampError
@@ -105,7 +105,7 @@ def assert_same(first, second):
     Adam makes whole steps of gradients that are zero but for rounding, as all those of biases before a normalization are: of
     weights those are compared whose moments are at least 2 % of the largest, of biases only the moments.
     """
-    first, second = checkpoint.read(first)[0], checkpoint.read(second)[0]
+    first, second = checkpoint_file.read(first)[0], checkpoint_file.read(second)[0]
     assert first.keys() == second.keys()
     largest = max(np.abs(array).max() for name, array in first.items() if name.endswith("_momentum"))
     for name in first:
@@ -157,7 +157,7 @@ def start_workers(folder, model_id, *flags):
 def test_one_mirrored_device_learns_what_a_plain_one_does(folder, cached):
     cache_dir = str(folder / "cache") if cached else None
     plain, mirrored = (run(folder, f"{s}-{cached}", 2, cache_dir=cache_dir, strategy=s) for s in ("none", "mirrored"))
-    first, second = checkpoint.read(plain)[0], checkpoint.read(mirrored)[0]
+    first, second = checkpoint_file.read(plain)[0], checkpoint_file.read(mirrored)[0]
     assert first.keys() == second.keys()
     for name in first:
         np.testing.assert_allclose(first[name], second[name], rtol=0, atol=2e-6, err_msg=name)
@@ -213,10 +213,10 @@ def test_a_lost_worker_ends_the_others_and_all_go_on_when_they_are_started_again
     (line,) = [line for line in end(chief, status=1).splitlines() if line.startswith("polyamp: error:")]
     assert "another worker is gone. Start all workers again" in line
     path = checkpoint.numbered(directory)[-1]
-    reached = checkpoint.read(path)[1]["step"]
+    reached = checkpoint_file.read(path)[1]["step"]
     for worker in start_workers(folder, "killed", *flags, f"--num_steps={reached + 5}"):
         assert f"Going on from {path}" in end(worker)
-    assert checkpoint.read(checkpoint.numbered(directory)[-1])[1]["step"] == reached + 5
+    assert checkpoint_file.read(checkpoint.numbered(directory)[-1])[1]["step"] == reached + 5
 
 
 @pytest.mark.slow

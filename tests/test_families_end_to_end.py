@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 import polyamp_runner
-from polyamp import checkpoint, constants
+from polyamp import checkpoint, checkpoint_file, constants
 from polyamp.data import nsynth, records
 from polyamp.data.example import Example, NoteExample
 from polyamp.notes import Notes
@@ -95,7 +95,7 @@ def trained(folder):
 
 
 def weights(path):
-    arrays, _ = checkpoint.read(path)
+    arrays, _ = checkpoint_file.read(path)
     return {name: array for name, array in arrays.items() if name.startswith("weights/")}
 
 
@@ -230,7 +230,7 @@ def test_training_on_single_notes_is_validated_on_single_notes(folder, tmp_path,
         assert polyamp_runner.main(["polyamp", *only, *steps, validation]) == 0
         logged = (tmp_path / "TIMBRE" / "a" / "metrics.jsonl").read_text().splitlines()
         assert sum("val_family_accuracy" in line for line in logged) == number
-    _, meta = checkpoint.read(tmp_path / "TIMBRE" / "a" / checkpoint.BEST_FILE)
+    _, meta = checkpoint_file.read(tmp_path / "TIMBRE" / "a" / checkpoint.BEST_FILE)
     assert 0.0 <= meta["best"] <= 1.0
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from polyamp import checkpoint, hparams, light, models, notes, state_stream, train, transcribe
+from polyamp import checkpoint, checkpoint_file, hparams, light, models, notes, state_stream, train, transcribe
 from polyamp.audio import reading
 from polyamp.errors import CheckpointError
 from polyamp.notes import Notes
@@ -128,7 +128,7 @@ def copied(tmp_path):
 def test_a_network_of_other_weights_is_not_used(copied):
     model_dir = copied.parents[2]
     assert light.load("MELODIC", model_dir) is not None
-    arrays, meta = checkpoint.read(copied)
+    arrays, meta = checkpoint_file.read(copied)
     np.savez(copied, **{**arrays, "meta": np.array('{"step": 1}')})
     assert light.load("MELODIC", model_dir) is None
     assert checkpoint.load_model("MELODIC", model_dir).step == 1
@@ -203,7 +203,7 @@ def test_an_export_over_its_own_training_is_refused(tmp_path):
     own = checkpoint.save_as_new(checkpoint.folder(tmp_path, "MELODIC", "a"), model, settings, step=3)
     optimizer = train.make_optimizer(settings, 4)
     optimizer.build(model.trainable_variables)
-    checkpoint.save(own, model, {"step": 3, "seed": 1, "best": -1.0}, optimizer)
+    checkpoint_file.save(own, model, {"step": 3, "seed": 1, "best": -1.0}, optimizer)
     before = own.read_bytes()
     script = [sys.executable, str(ROOT / "scripts/export_weights.py"), f"--model_dir={tmp_path}", "--load_id=a"]
     result = subprocess.run([*script, f"--output_dir={tmp_path}", "--model_id=a"], capture_output=True, text=True, timeout=120)

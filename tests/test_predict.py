@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 import polyamp_runner
-from polyamp import checkpoint, hparams, light, models, notes, predict
+from polyamp import checkpoint, checkpoint_file, hparams, light, models, notes, predict
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
 
@@ -223,7 +223,7 @@ def trained(tmp_path_factory):
     settings = hparams.resolve("MELODIC", "tiny")
     target = checkpoint.folder(folder, "MELODIC", "mine")
     target.mkdir(parents=True)
-    checkpoint.save(checkpoint.step_path(target, 5), models.build("MELODIC", settings), {"step": 5})
+    checkpoint_file.save(checkpoint.step_path(target, 5), models.build("MELODIC", settings), {"step": 5})
     (target / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
     _write_burst(folder / "a.wav")
     return folder

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyamp import assess, callbacks, checkpoint, hparams, notes, train
+from polyamp import assess, callbacks, checkpoint, checkpoint_file, hparams, notes, train
 from polyamp.data import cache, nsynth, records
 from polyamp.data.example import Example, NoteExample
 from polyamp.errors import CheckpointError, DataError, HParamsError, PolyampError
@@ -69,7 +69,7 @@ def logged(path):
 
 
 def weights_of(path):
-    return {name: array for name, array in checkpoint.read(path)[0].items() if name.startswith("weights/")}
+    return {name: array for name, array in checkpoint_file.read(path)[0].items() if name.startswith("weights/")}
 
 
 def assert_same_weights(first, second, same=True, atol=0.0):
@@ -103,7 +103,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(run):
     checkpoint.step_path(whole.parents[1] / "parts", 6).unlink()
     resumed = run(model_id="parts", num_steps=6, checkpoint_interval=3)
     assert_same_weights(whole, resumed, atol=1e-6)
-    _, meta = checkpoint.read(resumed)
+    _, meta = checkpoint_file.read(resumed)
     assert meta["step"] == 6
 
 
@@ -216,7 +216,7 @@ def test_signals_to_end_save_the_step_in_progress_first(run, tmp_path, monkeypat
         run(num_steps=5000, checkpoint_interval=5000)
     assert signal.getsignal(number) == before
     (path,) = checkpoint.numbered(tmp_path / "models" / "MELODIC" / "a")
-    _, meta = checkpoint.read(path)
+    _, meta = checkpoint_file.read(path)
     assert 0 < meta["step"] < 5000
     assert path == checkpoint.step_path(path.parent, meta["step"])
 
@@ -230,7 +230,7 @@ def test_a_validation_that_was_interrupted_at_the_end_is_made_up_for(run, data, 
         run(num_steps=2, validation_examples_path=data)
     path = run(num_steps=2, validation_examples_path=data)
     assert [line["step"] for line in logged(path) if "val_note_onset_f1" in line] == [2]
-    assert checkpoint.read(path)[1]["validated"] == 2
+    assert checkpoint_file.read(path)[1]["validated"] == 2
     assert_same_weights(path.parent / checkpoint.BEST_FILE, path)
     run(num_steps=2, validation_examples_path=data)
     assert len([line for line in logged(path) if "val_note_onset_f1" in line]) == 1  # Not once more.
@@ -239,7 +239,7 @@ def test_a_validation_that_was_interrupted_at_the_end_is_made_up_for(run, data, 
 def test_a_log_that_cannot_be_written_costs_no_training(run, tmp_path, caplog):
     (tmp_path / "models" / "MELODIC" / "a" / "metrics.jsonl").mkdir(parents=True)
     with caplog.at_level("WARNING"):
-        assert checkpoint.read(run())[1]["step"] == 2
+        assert checkpoint_file.read(run())[1]["step"] == 2
     assert "Step 2: its figures cannot be written" in caplog.text
     (tmp_path / "models" / "MELODIC" / "b").mkdir()
     (tmp_path / "models" / "MELODIC" / "b" / "tensorboard").touch()
@@ -270,7 +270,7 @@ def test_validation_keeps_the_best(run, data):
     scores = [line for line in logged(path) if "val_note_onset_f1" in line]
     assert [line["step"] for line in scores] == [2, 4]
     best = max(scores, key=lambda line: line["val_note_onset_f1"])
-    _, meta = checkpoint.read(path.parent / checkpoint.BEST_FILE)
+    _, meta = checkpoint_file.read(path.parent / checkpoint.BEST_FILE)
     assert meta["best"] == pytest.approx(best["val_note_onset_f1"])
 
 
@@ -297,7 +297,7 @@ def test_a_validation_that_fails_costs_no_training(run, tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"damaged\.tfrecord: record 0"):
         run(validation_examples_path=str(damaged))
-    assert checkpoint.read(checkpoint.step_path(tmp_path / "models" / "MELODIC" / "a", 2))[1]["step"] == 2
+    assert checkpoint_file.read(checkpoint.step_path(tmp_path / "models" / "MELODIC" / "a", 2))[1]["step"] == 2
 
 
 def test_weights_that_are_not_finite_are_not_saved(run, monkeypatch):
@@ -318,7 +318,7 @@ def test_weights_that_are_not_finite_are_not_saved(run, monkeypatch):
 def test_a_folder_that_cannot_be_read_keeps_nothing_from_starting(run, caplog):
     old = run(model_id="old")
     (old.parent / checkpoint.HPARAMS_FILE).unlink()
-    assert checkpoint.read(run(model_id="new"))[1]["step"] == 2
+    assert checkpoint_file.read(run(model_id="new"))[1]["step"] == 2
     assert "Not considered as a start" in caplog.text and "hparams.json: missing" in caplog.text
 
 
@@ -334,7 +334,7 @@ def test_a_resumed_run_has_the_learning_rate_and_schedule_that_it_is_given(run):
     before, path = run(), run(num_steps=4, hparams={"learning_rate": 0.0})
     for name in {name for name in weights_of(path) if "moving" not in name}:
         np.testing.assert_array_equal(weights_of(before)[name], weights_of(path)[name])
-    assert checkpoint.read(run(num_steps=6, hparams={"lr_schedule": "one_cycle"}))[1]["step"] == 6
+    assert checkpoint_file.read(run(num_steps=6, hparams={"lr_schedule": "one_cycle"}))[1]["step"] == 6
 
 
 def test_settings_that_cannot_be_gone_on_with_change_nothing(run):
@@ -383,7 +383,7 @@ def test_single_notes_are_no_recordings(run, tmp_path):
 
 def test_trains_from_audio_without_a_cache(run):
     path = run(cache_dir=None, hparams={"precision": "mixed_bfloat16"})
-    assert checkpoint.read(path)[1]["step"] == 2
+    assert checkpoint_file.read(path)[1]["step"] == 2
 
 
 def test_optimizers_clip_and_follow_their_schedules():
@@ -416,7 +416,7 @@ def test_kill_9_and_a_second_start_with_the_same_id_resumes(data, tmp_path):
         time.sleep(0.1)
     killed.kill()
     killed.communicate()
-    reached = checkpoint.read(checkpoint.numbered(directory)[-1])[1]["step"]
+    reached = checkpoint_file.read(checkpoint.numbered(directory)[-1])[1]["step"]
     again = runner(*flags, f"--num_steps={reached + 5}", "--checkpoint_interval=5")
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 0, output
@@ -424,7 +424,7 @@ def test_kill_9_and_a_second_start_with_the_same_id_resumes(data, tmp_path):
     assert checkpoint.numbered(directory)[-1] == checkpoint.step_path(directory, reached + 5)
     # What the killed run may have been writing has another name and is never taken for a checkpoint.
     for path in checkpoint.numbered(directory):
-        checkpoint.read(path)
+        checkpoint_file.read(path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of another kind")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soxr
 
-from polyamp import checkpoint, hparams, predict, recognize, train, transcribe
+from polyamp import checkpoint, checkpoint_file, hparams, predict, recognize, train, transcribe
 from polyamp.audio import reading
 from polyamp.data import records
 from polyamp.data.example import Example
@@ -83,7 +83,7 @@ def test_what_is_said_to_have_no_effect_has_none(model_type, settings, data, tmp
             load_id="",
             seed=5,
         )
-        weights[name], _ = checkpoint.read(path)
+        weights[name], _ = checkpoint_file.read(path)
     assert weights["plain"].keys() == weights["changed"].keys()
     for name, array in weights["plain"].items():
         np.testing.assert_array_equal(array, weights["changed"][name], err_msg=name)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from polyamp import checkpoint, hparams, models
+from polyamp import checkpoint, checkpoint_file, hparams, models
 from polyamp.errors import CheckpointError, HParamsError, PolyampError
 
 
@@ -17,7 +17,7 @@ def runs(tmp_path):
         folder = checkpoint.folder(tmp_path, "MELODIC", model_id)
         folder.mkdir(parents=True)
         (folder / checkpoint.HPARAMS_FILE).write_text(hparams.to_json(settings))
-        checkpoint.save(checkpoint.step_path(folder, step), models.build("MELODIC", settings), {"step": step})
+        checkpoint_file.save(checkpoint.step_path(folder, step), models.build("MELODIC", settings), {"step": step})
     return tmp_path
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from polyamp import checkpoint, hparams, models
+from polyamp import checkpoint, checkpoint_file, hparams, models
 from polyamp.errors import CheckpointError, HParamsError
 
 
@@ -73,7 +73,7 @@ def test_an_autoregressive_model_answers_as_before(load, runs):
 
 def test_a_full_model_gives_its_melodic_part(load, runs):
     deep = deepened(load, runs, load_id="joint", load_full=True, changes={"temporal_dilations": [1, 2, 1]})
-    stored, _ = checkpoint.read(checkpoint.find(runs, "FULL", "joint"))
+    stored, _ = checkpoint_file.read(checkpoint.find(runs, "FULL", "joint"))
     kernel = deep.model.get_layer("network").get_layer("block2_conv").kernel
     assert any(array.shape == kernel.shape and np.array_equal(array, np.asarray(kernel)) for array in stored.values())
 
