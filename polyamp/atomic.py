@@ -42,7 +42,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 def new_folder(path: str | os.PathLike, flag: str = "") -> Iterator[Path]:
     """Gives a folder of a temporary, hidden name beside `path` to fill, and renames it to `path` when the block is left.
 
-    An exception in the block leaves nothing behind.
+    An exception in the block leaves nothing behind but the folders that it would lie in.
 
     Raises:
         PolyampError: It cannot be made, or files in it cannot be, or something is there under its name that is no empty folder;

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import signal
@@ -61,6 +62,8 @@ def stop_on_signals(progress: Progress) -> Iterator[None]:
     """Lets Ctrl-C and other signals to end finish the step, save and leave; a second one interrupts at once."""
 
     def handle(number, frame):
+        if startup.has_hung_up(number) and progress.stop:
+            return  # A shell passes on what the terminal has sent already.
         if progress.stop:
             raise KeyboardInterrupt
         logging.warning("Stopping after this step; a checkpoint will be saved. Once more to stop at once.")
@@ -75,7 +78,7 @@ def stop_on_signals(progress: Progress) -> Iterator[None]:
 
 
 def _not_finite(what: str, step: int) -> str:
-    return f"{what} finite any more at step {step}; the last checkpoint is good. Lower learning_rate or clip_norm in --hparams."
+    return f"{what} finite any more at step {step}, of which nothing is saved. Lower learning_rate or clip_norm in --hparams."
 
 
 class StepCounter(keras.callbacks.Callback):
@@ -118,10 +121,10 @@ class Saver(keras.callbacks.Callback):
         self._started = time.monotonic()
         if is_chief:
             atomic.remove_abandoned(directory)
-            try:
-                self._summaries = tf.summary.create_file_writer(str(directory / "tensorboard"))
-            except tf.errors.OpError as error:
-                raise PolyampError(f"{directory / 'tensorboard'}: cannot be written to ({error.message}).") from error
+
+    @functools.cached_property
+    def _summaries(self) -> tf.summary.SummaryWriter:
+        return tf.summary.create_file_writer(str(self._directory / "tensorboard"))
 
     def on_train_batch_begin(self, batch, logs=None):
         # So that each line is the mean since the last one. Not when the line is written: Keras still prints the values.
@@ -140,7 +143,8 @@ class Saver(keras.callbacks.Callback):
         figures = ", ".join(f"{name} {value:.4f}" for name, value in sorted((logs or {}).items()))
         logging.info("Step %d: %s.", self._progress.step, figures)
         # The last step may have spoiled them, whose loss was still a number.
-        if not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self._whole_model.weights):
+        variables = [*self._whole_model.weights, *self._optimizer.variables]
+        if not all(np.isfinite(keras.ops.convert_to_numpy(variable)).all() for variable in variables):
             raise PolyampError(_not_finite("The weights are not", self._progress.step))
         # Before validation, whose failure then costs no training.
         self._save(checkpoint.step_path(self._directory, self._progress.step))

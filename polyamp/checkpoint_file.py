@@ -33,13 +33,21 @@ def save(
         meta: JSON values.
         optimizer: Written too, so that training can go on from this file.
         dtype: Store floats in this type, such as "float16" for weights that ship.
+
+    Raises:
+        CheckpointError: Some of it is not finite, or not in this type.
+        PolyampError: The file cannot be written.
     """
     import keras
 
     named = _named(model, optimizer)
     arrays: dict[str, Any] = {name: keras.ops.convert_to_numpy(variable.value) for name, variable in named.items()}
     if dtype:
-        arrays = {name: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a for name, a in arrays.items()}
+        with np.errstate(over="ignore"):
+            arrays = {name: a.astype(dtype) if np.issubdtype(a.dtype, np.floating) else a for name, a in arrays.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: not written, as {name} holds numbers that are not finite.")
     with atomic.replacing(path) as temporary:
         np.savez(temporary, **{**arrays, _META: np.array(json.dumps(dict(meta)))})
 
@@ -54,6 +62,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with open(path, "rb") as opened:
             if not zipfile.is_zipfile(opened):  # Of which numpy would say that it holds objects.
                 raise ValueError("no archive of arrays")
+            opened.seek(0)
             with np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop(_META)))

@@ -5,6 +5,7 @@ cannot be transcribed leaves a file `.<name>.failed.json` in their place until a
 anywhere: here, or at URLs of Beam's file systems.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -23,6 +24,7 @@ from polyamp.notes import Notes, instruments
 LIST_SUFFIX = ".txt"
 MODEL_TYPES = ("MELODIC", "FULL", "AUTOREGRESSIVE")
 _GLOB = "*?["
+_READERS = 16  # Of files that may be far away.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,29 +129,43 @@ def check_origins(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
         jobs: All recordings.
         model: As in the files: see `beam_corpus.described`.
     """
-    for job in jobs:
-        found = places.read(job.listing)
-        if found is None:
-            continue
-        try:
-            listing = json.loads(found)
-            audio, there = str(listing["audio"]), listing["model"]
-            name = f"{there['type']}/{there['checkpoint']}"
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{job.listing}: is not a file of this program; give another --output_dir.") from error
-        if there != dict(model):
-            wanted = f"{model['type']}/{model['checkpoint']}"
-            what = f"those of {name}, not of {wanted}" if name != wanted else f"of {name} with other --hparams"
-            raise DataError(f"{job.listing}: its notes are {what}; give another --output_dir.")
-        if _are_others(audio, job.audio):
-            raise DataError(f"{job.listing}: its notes are those of {audio}, not of {job.audio}; give another --output_dir.")
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+        for job, origin in zip(jobs, pool.map(_origin, jobs), strict=True):
+            if origin is None:
+                continue
+            audio, there = origin
+            if there != dict(model):
+                name, wanted = (f"{one['type']}/{one['checkpoint']}" for one in (there, model))
+                what = f"those of {name}, not of {wanted}" if name != wanted else f"of {name} with other --hparams"
+                raise DataError(f"{job.listing}: its notes are {what}; give another --output_dir.")
+            if _are_others(audio, job.audio):
+                raise DataError(
+                    f"{job.listing}: its notes are those of {audio}, not of {job.audio}; give another --output_dir."
+                )
+
+
+def _origin(job: Job) -> tuple[str, dict[str, Any]] | None:
+    """The recording and the model that notes are of that are there; `DataError` for what is no file of this program."""
+    found = places.read(job.listing)
+    if found is None:
+        return None
+    try:
+        listing = json.loads(found)
+        audio, model = listing["audio"], listing["model"]
+        if {"type", "checkpoint"} <= model.keys():
+            return str(audio), model
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise DataError(f"{job.listing}: is not a file of this program; give another --output_dir.")
 
 
 def _are_others(first: str, second: str) -> bool:
     """Whether two names are of different recordings; not where one is a file that has been moved, as far as can be told."""
     if first == second or places.is_remote(first) != places.is_remote(second):
         return False
-    return places.is_remote(first) or os.path.exists(first) and not os.path.samefile(first, second)
+    if places.is_remote(first):
+        return True
+    return os.path.exists(first) and os.path.exists(second) and not os.path.samefile(first, second)
 
 
 # --- Doing it ------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -184,10 +185,21 @@ def interrupt_on_signals() -> None:
     """Makes of `other_signals` what Ctrl-C is, so that nothing half-written stays."""
 
     def interrupt(number, frame):
+        has_hung_up(number)
         raise KeyboardInterrupt
 
     for number in other_signals():
         signal.signal(number, interrupt)
+
+
+def has_hung_up(number: int) -> bool:
+    """Whether a signal says that the terminal is gone; what is written to it then goes nowhere, instead of being an error."""
+    if number != getattr(signal, "SIGHUP", None):
+        return False
+    for stream in (1, 2):
+        if stat.S_ISCHR(os.fstat(stream).st_mode):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    return True
 
 
 def start_keras() -> None:

@@ -228,6 +228,6 @@ def train(
             _fit(trained, devices.distribute(data), progress.step, num_steps, interval, watching)
         # Waits for the chief's last checkpoint.
         devices.leave(checkpoint.step_path(directory, progress.step).is_file)
-        if progress.step < num_steps:
+        if progress.stop:
             raise KeyboardInterrupt(f"stopped at step {progress.step} of {num_steps}; the same command goes on from there.")
         return checkpoint.numbered(directory)[-1]

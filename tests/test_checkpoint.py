@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 
 import keras
 import numpy as np
@@ -264,6 +265,29 @@ def test_weights_of_another_dropout_may_be_taken(tmp_path):
     audio = np.random.default_rng(0).normal(0, 0.1, (1, 16_000)).astype(np.float32)
     for name, roll in model.predict_on_batch(audio).items():
         np.testing.assert_allclose(loaded.model.predict_on_batch(audio)[name], roll, atol=1e-6)
+
+
+def test_what_is_not_finite_is_not_saved(folder):
+    write(folder)
+    model, path = models.build("MELODIC", tiny()), checkpoint.step_path(folder, 1)
+    before = path.read_bytes()
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(model.trainable_variables)
+    optimizer.variables[-1].assign(np.full(optimizer.variables[-1].shape, np.inf))  # Of which the weights know nothing yet.
+    with pytest.raises(CheckpointError, match="not written, as optimizer/.* not finite"):
+        checkpoint_file.save(path, model, {"step": 1}, optimizer)
+    model.weights[0].assign(np.full(model.weights[0].shape, 70_000.0))
+    with pytest.raises(CheckpointError, match="not written, as weights/.* not finite"):
+        checkpoint_file.save(path, model, {"step": 1}, dtype="float16")
+    assert path.read_bytes() == before and len(list(folder.iterdir())) == 2
+    checkpoint_file.save(path, model, {"step": 1})
+
+
+def test_large_archives_are_read(folder, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # Instead of 2 GB: another kind of directory at the end.
+    model = write(folder)
+    arrays, _ = checkpoint_file.read(checkpoint.step_path(folder, 1))
+    assert len(arrays) == len(model.weights)
 
 
 def test_a_failed_save_leaves_the_old_file(folder, monkeypatch):

@@ -209,6 +209,7 @@ def test_another_recording_of_the_same_name_is_an_error(tmp_path: Path, monkeypa
     corpus.check_origins([Job(f"{tmp_path}/two/../one/01.wav", "out/01")], model)  # The same by another name.
     with pytest.raises(DataError, match=r"01\.json: its notes are those of one/01.wav, not of two/01.wav; give another"):
         corpus.check_origins([Job("two/01.wav", "out/01")], model)
+    corpus.check_origins([Job("none/01.wav", "out/01")], model)  # Which is another mistake.
     shutil.rmtree("one")  # Perhaps moved.
     corpus.check_origins([Job("two/01.wav", "out/01")], model)
     corpus.write(Job("gs://a/01.wav", "out/01"), found, 2.0, model)

@@ -221,6 +221,21 @@ def test_signals_to_end_save_the_step_in_progress_first(run, tmp_path, monkeypat
     assert path == checkpoint.step_path(path.parent, meta["step"])
 
 
+def test_a_signal_in_the_last_step_is_no_end_as_any_other(run, data, monkeypatch):
+    original = callbacks.StepCounter.on_train_batch_end
+
+    def interrupted(self, batch, logs=None):
+        original(self, batch, logs)
+        if self._progress.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="stopped at step 2 of 2"):
+        patch.setattr(callbacks.StepCounter, "on_train_batch_end", interrupted)
+        run(validation_examples_path=data)
+    path = run(validation_examples_path=data)
+    assert (path.parent / checkpoint.BEST_FILE).is_file()
+
+
 def test_a_validation_that_was_interrupted_at_the_end_is_made_up_for(run, data, monkeypatch):
     def interrupted(self, examples):
         raise KeyboardInterrupt
@@ -243,8 +258,10 @@ def test_a_log_that_cannot_be_written_costs_no_training(run, tmp_path, caplog):
     assert "Step 2: its figures cannot be written" in caplog.text
     (tmp_path / "models" / "MELODIC" / "b").mkdir()
     (tmp_path / "models" / "MELODIC" / "b" / "tensorboard").touch()
-    with pytest.raises(PolyampError, match="tensorboard: cannot be written to"):
-        run(model_id="b")
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        assert checkpoint_file.read(run(model_id="b"))[1]["step"] == 2
+    assert "Step 2: its figures cannot be written" in caplog.text
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(run, monkeypatch):
@@ -310,7 +327,7 @@ def test_weights_that_are_not_finite_are_not_saved(run, monkeypatch):
         before(self, epoch, logs)
 
     monkeypatch.setattr(callbacks.Saver, "on_epoch_end", spoil)
-    with pytest.raises(PolyampError, match="weights are not finite any more at step 4; the last checkpoint is good"):
+    with pytest.raises(PolyampError, match="weights are not finite any more at step 4, of which nothing is saved"):
         run(num_steps=6)
     assert [path.name for path in checkpoint.numbered(train_folder(run))] == ["ckpt-00000002.npz"]
 
@@ -428,6 +445,26 @@ def test_kill_9_and_a_second_start_with_the_same_id_resumes(data, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of another kind")
+@pytest.mark.skipif(os.name != "posix", reason="terminals of another kind")
+def test_a_training_whose_terminal_is_closed_is_saved(data, tmp_path):
+    master, slave = os.openpty()
+    command = [sys.executable, "polyamp_runner.py", "--mode=train", "--model_type=MELODIC", "--config=tiny", "--model_id=a"]
+    command += [f"--examples_path={data}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}", "--num_steps=100000"]
+    command += ['--hparams={"batch_size":64,"augment_probability":0}']  # Steps so long that the bar is drawn after each.
+    default = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL), "start_new_session": True}
+    process = subprocess.Popen(command, cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, **default)
+    os.close(slave)
+    said = b""
+    while b"/step" not in said:  # Of the progress bar.
+        said += os.read(master, 1000)
+    os.close(master)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)  # From the kernel, and from the shell.
+    assert process.wait(timeout=120) == 130
+    (path,) = checkpoint.numbered(tmp_path / "MELODIC" / "a")
+    assert checkpoint_file.read(path)[1]["step"] > 0
+
+
 def test_a_reader_that_stops_does_not_end_a_training(data, tmp_path):
     flags = [f"--examples_path={data}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}", "--model_id=a"]
     process = subprocess.Popen(

@@ -19,7 +19,7 @@ _SIGNS = 2
 _STEPS = 2 ** (31 - _SHIFT)
 _WIDTH = 0.06  # Resampling and lossy formats leave samples that were at the limit around it, by so much.
 _BELOW = (0.83, 0.94)  # Times a level: what is compared with those around it.
-_LEAST_SHARE = 5e-4  # Of all samples of a sign so many have to be at the limit,
+_LEAST_SHARE, _MOST_SHARE = 5e-4, 0.4  # Of all samples of a sign so many have to be at the limit: of a square wave more are,
 _LEAST_RATIO = 1.1  # so many times as many as below it, where otherwise the louder the fewer,
 _MOST_ABOVE = 0.15  # and of those so many above it.
 _FROM = 0.92  # Times the limit: samples from there on have been clipped.
@@ -59,6 +59,7 @@ def _limit(counts: np.ndarray) -> float:
     Args:
         counts: How many samples there are of each step.
     """
+    counts = np.concatenate([[0], counts[1:]])  # Digital silence is of neither sign.
     steps = np.arange(len(counts), dtype=np.uint32)
     levels = (steps << _SHIFT).view(np.float32)[: np.searchsorted(steps, 0x7F800000 >> _SHIFT)].astype(np.float64)
     total = np.concatenate([[0], np.cumsum(counts)])
@@ -70,7 +71,7 @@ def _limit(counts: np.ndarray) -> float:
     at = up_to(1 + _WIDTH) - up_to(1 - _WIDTH)
     below = up_to(_BELOW[1]) - up_to(_BELOW[0])
     over = total[-1] - up_to(1 + _WIDTH)
-    piles = (at >= max(1.0, _LEAST_SHARE * total[-1])) & (over <= _MOST_ABOVE * at)
+    piles = (at >= max(1.0, _LEAST_SHARE * total[-1])) & (at <= _MOST_SHARE * total[-1]) & (over <= _MOST_ABOVE * at)
     ratios = np.where(piles, at / np.maximum(below, 1), 0.0)
     return float(levels[ratios.argmax()]) if ratios.max() >= _LEAST_RATIO else 0.0
 

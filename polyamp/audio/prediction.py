@@ -38,10 +38,14 @@ def filled(samples: np.ndarray, prediction: np.ndarray, missing: np.ndarray) -> 
     Returns:
         float64 [missing].
     """
+    from scipy.linalg import solveh_banded  # Takes a while to import: only where something is missing.
+
     order = len(prediction) - 1
     effect = np.correlate(prediction, prediction, "full")  # Of a sample on the error of those up to `order` before and after.
-    apart = np.abs(np.subtract.outer(missing, missing))
-    equations = np.where(apart <= order, effect[order + np.minimum(apart, order)], 0.0)
+    effect[order] *= 1 + 1e-10  # However well pure tones can be predicted.
+    later = np.arange(order + 1)[:, np.newaxis] + np.arange(len(missing))  # [up to order, missing]
+    apart = missing[np.minimum(later, len(missing) - 1)] - missing
+    bands = np.where((later < len(missing)) & (apart <= order), effect[order + np.minimum(apart, order)], 0.0)
     known = samples.copy()
     known[missing] = 0.0
-    return np.linalg.solve(equations, -np.convolve(known, effect)[order + missing])
+    return solveh_banded(bands, -np.convolve(known, effect)[order + missing], lower=True)

@@ -116,6 +116,22 @@ def test_a_square_and_a_sine_are_what_they_are():
     assert error_db(repaired(sine, limits_of(sine) or (-1.0, 1.0)), sine) < -40
 
 
+@pytest.mark.parametrize("silence", [0.0, -0.0])
+def test_silence_does_not_hide_what_was_clipped(silence):
+    samples, _ = clipped(music(), 0.03)
+    padded = np.concatenate([samples, np.full(1200 * RATE, silence, np.float32)])
+    assert limits_of(padded) == limits_of(samples)
+
+
+@pytest.mark.parametrize("frequency", [50.0, 440.0, 3000.0])
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_pure_tones_come_back_bounded(frequency, share):
+    time = np.arange(6 * RATE) / RATE
+    samples, limit = clipped(np.sin(2 * np.pi * frequency * time), share)
+    after = repaired(samples, (-limit, limit))
+    assert np.isfinite(after).all() and np.abs(after).max() < 5
+
+
 def test_silence_around_what_was_clipped_is_no_trouble():
     samples, limit = clipped(music(), 0.1)
     samples[RATE : 2 * RATE] = 0.0
