@@ -66,27 +66,30 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             with np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop(_META)))
-        _check(arrays, meta)
-        return arrays, meta
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint.") from error
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: not a usable checkpoint, perhaps truncated ({error}); remove it, or use another one."
+            f"{path}: not a readable checkpoint, perhaps truncated ({error}); remove it, or use another one."
         ) from error
+    problem = _problem(arrays, meta)
+    if problem:
+        raise CheckpointError(f"{path}: not a usable checkpoint ({problem}); remove it, or use another one.")
+    return arrays, meta
 
 
-def _check(arrays: Mapping[str, np.ndarray], meta: Any) -> None:
-    """`ValueError` for what nothing here has written."""
+def _problem(arrays: Mapping[str, np.ndarray], meta: Any) -> str:
+    """What nothing here has written, if there is anything."""
     given = meta if isinstance(meta, dict) else {}
     counts = [given.get("step"), given.get("seed", 0), given.get("validated", 0)]
     if not all(type(count) is int and count >= 0 for count in counts) or type(given.get("best", 0.0)) not in (int, float):
-        raise ValueError(f"its {_META!r} is {str(meta)[:80]}")
+        return f"its {_META!r} is {str(meta)[:80]}"
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
-            raise ValueError(f"{name} holds no numbers")
+            return f"{name} holds no numbers"
         if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds numbers that are not finite")
+            return f"{name} holds numbers that are not finite"
+    return ""
 
 
 def restore(

@@ -266,7 +266,7 @@ def _other_dimensions(path):
     ("damage", "arguments", "pattern"),
     [
         (_no_checkpoints, [], "no MELODIC checkpoint at all"),
-        (_truncate, [], r"ckpt-00000005\.npz: not a readable checkpoint"),
+        (_truncate, [], r"ckpt-00000005\.npz: not a readable checkpoint, perhaps truncated"),
         (_other_dimensions, [], r"ckpt-00000005\.npz: does not fit the model: .* in the file and .* in the model"),
         (lambda path: None, ["--load_id=other"], "no checkpoint for --load_id=other; ids there: mine"),
         (lambda path: None, ["--hparams={channels:16}"], r"other settings .*channels \(8 there, 16 here\)"),

@@ -60,7 +60,7 @@ def test_where_the_mean_cannot_be_written_nothing_is(load, runs, monkeypatch):
 
     script, _ = load("average_checkpoints", model_dir=runs, load_ids="a,b", model_id="mean")
     before = sorted(runs.rglob("*"))
-    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint_file, "save", save)
     with pytest.raises(PolyampError, match="full"):
         script._average()
     assert sorted(runs.rglob("*")) == before
