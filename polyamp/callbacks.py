@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from polyamp import assess, atomic, checkpoint, checkpoint_file, metrics, startup
 from polyamp.data.example import Example
 from polyamp.distribution import Distribution
-from polyamp.errors import DataError, PolyampError
+from polyamp.errors import CheckpointError, DataError, PolyampError
 from polyamp.hparams import MelodicHParams
 
 METRICS_FILE = "metrics.jsonl"
@@ -62,8 +61,10 @@ def stop_on_signals(progress: Progress) -> Iterator[None]:
     """Lets Ctrl-C and other signals to end finish the step, save and leave; a second one interrupts at once."""
 
     def handle(number, frame):
-        if startup.has_hung_up(number) and progress.stop:
-            return  # A shell passes on what the terminal has sent already.
+        if startup.is_hang_up(number):
+            startup.forget_terminal()
+            if progress.stop:
+                return  # A shell passes on what the terminal has sent already.
         if progress.stop:
             raise KeyboardInterrupt
         logging.warning("Stopping after this step; a checkpoint will be saved. Once more to stop at once.")
@@ -142,12 +143,11 @@ class Saver(keras.callbacks.Callback):
             self._log(logs or {})
         figures = ", ".join(f"{name} {value:.4f}" for name, value in sorted((logs or {}).items()))
         logging.info("Step %d: %s.", self._progress.step, figures)
-        # The last step may have spoiled them, whose loss was still a number.
-        variables = [*self._whole_model.weights, *self._optimizer.variables]
-        if not all(np.isfinite(keras.ops.convert_to_numpy(variable)).all() for variable in variables):
-            raise PolyampError(_not_finite("The weights are not", self._progress.step))
-        # Before validation, whose failure then costs no training.
-        self._save(checkpoint.step_path(self._directory, self._progress.step))
+        try:
+            # Before validation, whose failure then costs no training.
+            self._save(checkpoint.step_path(self._directory, self._progress.step))
+        except CheckpointError as error:  # The last step has spoiled them, whose loss was still a number.
+            raise PolyampError(_not_finite("The weights are not", self._progress.step)) from error
         if not self._progress.stop:
             self._validate_last()
         self._remove_old()

@@ -156,7 +156,7 @@ def load_model(
     path, resolved = locate(model_type, model_dir, load_id, model_id, load_full, overrides)
     model = models.build(model_type, resolved)
     meta = checkpoint_file.restore(path, model, part=type_of(path) != model_type)
-    return Loaded(model, resolved, path, int(meta["step"]))
+    return Loaded(model, resolved, path, meta["step"])
 
 
 def locate(
@@ -222,7 +222,7 @@ def _joined(model_dir: str | Path | None, load_id: str, overrides: Mapping[str, 
     require_same_structure(stored, resolved, paths[0])
     model = models.build("FULL", resolved)
     metas = checkpoint_file.restore_parts(paths, model)
-    return Loaded(model, resolved, paths[0], max(int(meta["step"]) for meta in metas))
+    return Loaded(model, resolved, paths[0], max(meta["step"] for meta in metas))
 
 
 def require_same_structure(stored: MelodicHParams, given: MelodicHParams, path: Path) -> None:

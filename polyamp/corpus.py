@@ -135,7 +135,7 @@ def check_origins(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
                 continue
             audio, there = origin
             if there != dict(model):
-                name, wanted = (f"{one['type']}/{one['checkpoint']}" for one in (there, model))
+                name, wanted = _name(there), _name(model)
                 what = f"those of {name}, not of {wanted}" if name != wanted else f"of {name} with other --hparams"
                 raise DataError(f"{job.listing}: its notes are {what}; give another --output_dir.")
             if _are_others(audio, job.audio):
@@ -151,12 +151,15 @@ def _origin(job: Job) -> tuple[str, dict[str, Any]] | None:
         return None
     try:
         listing = json.loads(found)
-        audio, model = listing["audio"], listing["model"]
-        if {"type", "checkpoint"} <= model.keys():
-            return str(audio), model
-    except (ValueError, TypeError, KeyError, AttributeError):
-        pass
-    raise DataError(f"{job.listing}: is not a file of this program; give another --output_dir.")
+        audio, model = str(listing["audio"]), listing["model"]
+        _name(model)  # Which it has if the file is one of this program.
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{job.listing}: is not a file of this program; give another --output_dir.") from error
+    return audio, model
+
+
+def _name(model: Mapping[str, Any]) -> str:
+    return f"{model['type']}/{model['checkpoint']}"
 
 
 def _are_others(first: str, second: str) -> bool:

@@ -198,7 +198,7 @@ def load(
         return None
     logging.debug("%s: on LiteRT.", network)
     _, meta = checkpoint_file.read(path)
-    return checkpoint.Loaded(model, hparams, path, int(meta["step"]))
+    return checkpoint.Loaded(model, hparams, path, meta["step"])
 
 
 def _load_states(where: tuple[Path, MelodicHParams]) -> checkpoint.Loaded | None:
@@ -206,4 +206,4 @@ def _load_states(where: tuple[Path, MelodicHParams]) -> checkpoint.Loaded | None
     path, hparams = where
     if hparams.predict_runtime == "keras" or hparams.architecture != "pitch_shared":
         return None
-    return checkpoint.Loaded(state_stream.load(path, hparams), hparams, path, int(checkpoint_file.read(path)[1]["step"]))
+    return checkpoint.Loaded(state_stream.load(path, hparams), hparams, path, checkpoint_file.read(path)[1]["step"])

@@ -158,7 +158,7 @@ def say(line: str) -> bool:
     try:
         print(line, flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What is left there would fail at the end.
+        _to_nowhere(sys.stdout.fileno())  # What is left there would fail at the end.
         if not isinstance(error, BrokenPipeError):
             raise PolyampError(f"standard output: cannot be written to ({error.strerror}).") from error
         return False
@@ -185,21 +185,31 @@ def interrupt_on_signals() -> None:
     """Makes of `other_signals` what Ctrl-C is, so that nothing half-written stays."""
 
     def interrupt(number, frame):
-        has_hung_up(number)
+        if is_hang_up(number):
+            forget_terminal()
         raise KeyboardInterrupt
 
     for number in other_signals():
         signal.signal(number, interrupt)
 
 
-def has_hung_up(number: int) -> bool:
-    """Whether a signal says that the terminal is gone; what is written to it then goes nowhere, instead of being an error."""
-    if number != getattr(signal, "SIGHUP", None):
-        return False
+def is_hang_up(number: int) -> bool:
+    """Whether a signal says that the terminal is gone."""
+    return number == getattr(signal, "SIGHUP", None)
+
+
+def forget_terminal() -> None:
+    """Lets what is written to a terminal that is gone go nowhere, instead of being an error."""
     for stream in (1, 2):
         if stat.S_ISCHR(os.fstat(stream).st_mode):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    return True
+            _to_nowhere(stream)
+
+
+def _to_nowhere(stream: int) -> None:
+    """What is written to a stream, by its number, is lost from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def start_keras() -> None:
@@ -240,14 +250,12 @@ def silent_stderr() -> Iterator[None]:
         except OSError:  # There is none.
             yield
             return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
+        _to_nowhere(2)
         try:
             yield
         finally:
             os.dup2(standard_error, 2)
             os.close(standard_error)
-            os.close(nowhere)
 
 
 def leave(status: int) -> NoReturn:

@@ -17,6 +17,7 @@ _LEAST_SAMPLES = 80_000  # Five seconds: a single note may have a shape of its o
 _SHIFT = 17
 _SIGNS = 2
 _STEPS = 2 ** (31 - _SHIFT)
+_INFINITE = 0x7F800000 >> _SHIFT  # The step of what is no number any more.
 _WIDTH = 0.06  # Resampling and lossy formats leave samples that were at the limit around it, by so much.
 _BELOW = (0.83, 0.94)  # Times a level: what is compared with those around it.
 _LEAST_SHARE, _MOST_SHARE = 5e-4, 0.4  # Of all samples of a sign so many have to be at the limit: of a square wave more are,
@@ -60,8 +61,7 @@ def _limit(counts: np.ndarray) -> float:
         counts: How many samples there are of each step.
     """
     counts = np.concatenate([[0], counts[1:]])  # Digital silence is of neither sign.
-    steps = np.arange(len(counts), dtype=np.uint32)
-    levels = (steps << _SHIFT).view(np.float32)[: np.searchsorted(steps, 0x7F800000 >> _SHIFT)].astype(np.float64)
+    levels = (np.arange(_INFINITE, dtype=np.uint32) << _SHIFT).view(np.float32).astype(np.float64)
     total = np.concatenate([[0], np.cumsum(counts)])
 
     def up_to(factor: float) -> np.ndarray:
