@@ -5,8 +5,6 @@ but for longer. Its samples are replaced by those that fit the prediction best, 
 (`polyamp.audio.prediction`).
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from polyamp.audio import prediction
@@ -55,37 +53,24 @@ class Meter(FrameMeter):
 
 def repaired(blocks: Blocks) -> Blocks:
     """A recording without its clicks, of the same length; where there are none its samples stay as they are."""
-
-    def without_clicks() -> Iterator[np.ndarray]:
-        pending = np.zeros(0)
-        for block in blocks():
-            pending = np.concatenate([pending, block])
-            while len(pending) >= _FRAME + _HOP:  # So that the last frame is a whole one.
-                _repair(pending[:_FRAME])
-                yield pending[:_HOP].astype(np.float32)
-                pending = pending[_HOP:]
-        if len(pending) > _FRAME:
-            _repair(pending[:_FRAME])
-        if len(pending) > 2 * _MARGIN:
-            _repair(pending[-_FRAME:])
-        yield pending.astype(np.float32)
-
-    return without_clicks
+    return prediction.by_frames(blocks, _FRAME, _HOP, _without_clicks)
 
 
-def _repair(frame: np.ndarray) -> None:
-    """Takes the clicks out of some samples, float64 [up to `_FRAME`], in place."""
+def _without_clicks(frame: np.ndarray) -> np.ndarray:
+    """Samples, float64 [up to `_FRAME`], with what fits in the place of clicks."""
+    frame = frame.copy()
     for _ in range(_ROUNDS):
         if frame.std() <= _SILENCE:
-            return
+            break
         predicting = _prediction(frame)
         found = _clicks(frame, predicting)
         if not 0 < len(found) <= _MOST:
-            return
+            break
         for first, last in found:
             around = frame[first - _BEFORE - _ORDER : last + _AFTER + _ORDER + 1]  # All that they depend on.
             missing = np.arange(_ORDER, len(around) - _ORDER)
             around[missing] = prediction.filled(around, predicting, missing)
+    return frame
 
 
 def _prediction(frame: np.ndarray) -> np.ndarray:

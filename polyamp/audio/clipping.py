@@ -4,8 +4,6 @@ A clipped sample says that the sound was at least as far from zero. Between the 
 prediction from these makes it (`polyamp.audio.prediction`), or as far from zero as it was recorded where that is further.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from polyamp.audio import prediction
@@ -84,24 +82,11 @@ def repaired(blocks: Blocks, limits: tuple[float, float]) -> Blocks:
         limits: As `Meter` finds them.
     """
     low, high = _FROM * limits[0], _FROM * limits[1]
-    margin = (_FRAME - _HOP) // 2
-
-    def restored() -> Iterator[np.ndarray]:
-        pending = np.zeros(margin)  # Silence before the first frame, and after the last.
-        for block in blocks():
-            pending = np.concatenate([pending, block])
-            while len(pending) >= _FRAME:
-                yield _restored(pending[:_FRAME], low, high)[margin : margin + _HOP].astype(np.float32)
-                pending = pending[_HOP:]
-        if len(pending) > margin:
-            last = np.pad(pending, (0, _FRAME - len(pending)))
-            yield _restored(last, low, high)[margin : len(pending)].astype(np.float32)
-
-    return restored
+    return prediction.by_frames(blocks, _FRAME, _HOP, lambda frame: _restored(frame, low, high))
 
 
 def _restored(frame: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Samples, float64 [`_FRAME`], with the peaks that they had before what is outside of `low` and `high` was clipped."""
+    """Samples, float64 [up to `_FRAME`], with the peaks that were clipped, which are what is outside of `low` and `high`."""
     clipped = np.flatnonzero((frame <= low) | (frame >= high))
     if not 0 < len(clipped) <= _MOST * len(frame):
         return frame

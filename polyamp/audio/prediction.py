@@ -1,8 +1,35 @@
 """Linear prediction of sound: each sample from those before it, and what is missing from what is on both sides."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 from polyamp.audio import filters
+from polyamp.audio.reading import Blocks
+
+
+def by_frames(blocks: Blocks, length: int, hop: int, repaired: Callable[[np.ndarray], np.ndarray]) -> Blocks:
+    """A recording repaired in overlapping frames, each of which gives its middle; the first and the last also their ends.
+
+    Args:
+        blocks: Gives the audio.
+        length: Of a frame, samples, which the last one may lack.
+        hop: Samples from one frame to the next, at least half of that.
+        repaired: Makes of a frame, float64 [up to `length`], what it should be, and leaves that itself as it is.
+    """
+    margin = (length - hop) // 2
+
+    def all_repaired() -> Iterator[np.ndarray]:
+        pending, first = np.zeros(0), 0
+        for block in blocks():
+            pending = np.concatenate([pending, block])
+            while len(pending) > length:  # Or there would be nothing left for the last one.
+                yield repaired(pending[:length])[first : margin + hop].astype(np.float32)
+                pending, first = pending[hop:], margin
+        if len(pending):
+            yield repaired(pending)[first:].astype(np.float32)
+
+    return all_repaired
 
 
 def fitted(samples: np.ndarray, order: int) -> np.ndarray:
@@ -15,7 +42,7 @@ def fitted(samples: np.ndarray, order: int) -> np.ndarray:
     Returns:
         float64 [1 + order], the first of which is 1; of silence nothing else is anything.
     """
-    spectrum = np.fft.rfft(samples * filters.hann(len(samples)), 2 * len(samples))
+    spectrum = np.fft.rfft(samples * filters.hann(len(samples)), 2 * max(len(samples), order))
     correlation = np.fft.irfft(np.square(np.abs(spectrum)))[: order + 1]
     if not correlation[0]:  # The only sample that is not 0 is where the window is.
         return np.eye(1, order + 1)[0]

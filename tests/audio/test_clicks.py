@@ -37,7 +37,7 @@ def crackling(samples, per_second, loudness=5.0, seed=1):
 
 def repaired(samples, size=30_000):
     blocks = [samples[start : start + size] for start in range(0, len(samples), size)]
-    return np.concatenate(list(clicks.repaired(lambda: blocks)()))
+    return np.concatenate([samples[:0], *clicks.repaired(lambda: blocks)()])
 
 
 def crackles(samples):
