@@ -47,7 +47,7 @@ def make_optimizer(hparams: MelodicHParams, num_steps: int) -> keras.optimizers.
 
 
 @contextlib.contextmanager
-def _precision(policy: str) -> Iterator[None]:
+def precision_policy(policy: str) -> Iterator[None]:
     """Layers made inside compute in this precision (float32 variables all the same)."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -195,7 +195,7 @@ def train(
         devices.check(hparams)
         keras.utils.set_random_seed(seed)
         _warn_of_emulation(hparams.precision)
-        with _precision(hparams.precision), devices.scope():
+        with precision_policy(hparams.precision), devices.scope():
             model = models.build(model_type, hparams)
             trained = model.get_layer("network") if cache_dir else model
             optimizer = _compile(trained, model_type, hparams, num_steps, devices)
@@ -211,7 +211,7 @@ def train(
             logging.warning("%s is at step %d already; --num_steps=%d asks for no more.", model_id, progress.step, num_steps)
             return checkpoint.numbered(directory)[-1]
         if teacher_id:
-            with _precision(hparams.precision):
+            with precision_policy(hparams.precision):
                 teacher = distillation.load_teacher(model_dir, teacher_id, model.get_layer("spectrogram"))
         if devices.is_chief:
             starting_point.write_settings(directory, hparams)

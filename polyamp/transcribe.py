@@ -177,8 +177,7 @@ def predict_families(model: Model, blocks: Blocks, of: Notes, hparams: TimbreHPa
         last = np.inf if is_last else (first + kept) / rate
         mine = (of.onset[heard] >= first / rate) & (of.onset[heard] < last)
         if mine.any():
-            rows = note_list(of[heard], -(-len(heard) // _LIST_STEP) * _LIST_STEP)
-            rows[: len(heard), 1:] -= np.float32(begin)
+            rows = note_list(notes.shifted(of[heard], -begin), -(-len(heard) // _LIST_STEP) * _LIST_STEP)
             answer = families_part.predict_on_batch({"audio": window[np.newaxis], "notes": rows[np.newaxis]})["family"][0]
             probabilities[heard[mine]] = answer[: len(heard)][mine]
         first += kept

@@ -216,7 +216,8 @@ def read_data(text: str) -> list[Recording]:
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
             raise DataError(f"{audio}: no notes of that name ({', '.join(sources.LABEL_SUFFIXES)}) in {places[0]}.")
-        recordings.append(Recording(audio.stem, audio, sources.read_labels(path), path.suffix in (".mid", ".midi")))
+        name = str(audio.relative_to(folder).with_suffix(""))
+        recordings.append(Recording(name, audio, sources.read_labels(path), path.suffix in (".mid", ".midi")))
     if not recordings:
         raise DataError(f"{folder}: no audio files in it.")
     return recordings

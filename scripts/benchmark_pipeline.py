@@ -199,8 +199,9 @@ def model_rate(examples_path: str, hparams: "MelodicHParams", steps: int) -> Rat
     from polyamp import models, train
 
     batch = keras.tree.map_structure(np.asarray, next(_batches(examples_path, hparams, seed=0)))  # For any backend.
-    model = models.build(_MODEL_TYPE.value, hparams)
-    model.compile(train.make_optimizer(hparams, steps + 1), **models.compile_arguments(_MODEL_TYPE.value, hparams))
+    with train.precision_policy(hparams.precision):
+        model = models.build(_MODEL_TYPE.value, hparams)
+        model.compile(train.make_optimizer(hparams, steps + 1), **models.compile_arguments(_MODEL_TYPE.value, hparams))
     return _step_rate(lambda: model.train_on_batch(*batch), steps, hparams)
 
 

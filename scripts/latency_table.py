@@ -127,7 +127,7 @@ def _row(variant: str, settings: Any, overrides: dict[str, Any]) -> dict[str, An
     directory = checkpoint.folder(_MODEL_DIR.value, "AUTOREGRESSIVE", model_id)
     if settings is not None and _EXAMPLES_PATH.value and not checkpoint.step_path(directory, _NUM_STEPS.value).is_file():
         logging.info("Training %s: latency %.0f ms.", variant, settings.latency_ms)
-        reached = train.train(
+        train.train(
             model_type="AUTOREGRESSIVE",
             hparams=settings,
             examples_path=_EXAMPLES_PATH.value,
@@ -138,8 +138,6 @@ def _row(variant: str, settings: Any, overrides: dict[str, Any]) -> dict[str, An
             checkpoint_interval=_CHECKPOINT_INTERVAL.value,
             cache_dir=_CACHE_DIR.value,
         )
-        if reached.name < checkpoint.step_path(directory, _NUM_STEPS.value).name:
-            raise KeyboardInterrupt  # Which lets training end its step, and go on from there.
     loaded: Any = checkpoint.load_model("AUTOREGRESSIVE", _MODEL_DIR.value, model_id, overrides=overrides)
     examples = records.read(records.expand_paths(_TEST_PATH.value), on_error="raise")
     found = loaded.hparams

@@ -20,6 +20,8 @@ from absl import flags
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
 from polyamp import beam_options, startup  # noqa: E402
 
+startup.limit_blas_threads()  # Of workers, too, which have this process' environment.
+
 _INPUT = flags.DEFINE_list(
     "input",
     None,

@@ -56,6 +56,17 @@ def test_beats_are_at_quarter_notes_and_times_in_seconds_stay(tmp_path, first):
     assert midi.get_tempo_changes()[1].max() < 1000
 
 
+def test_slow_beats_may_begin_late(tmp_path):
+    beats = np.array([20.0, 36.0, 52.0])  # As a whole, what comes before is too long for one quarter note.
+    notes.write_midi(some_notes(), tmp_path / "a.mid", beats=beats)
+    midi = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid"))
+    of_file = [midi.tick_to_time(number * midi.resolution) for number in range(5)]
+    np.testing.assert_allclose(of_file, [0.0, 10.0, *beats], atol=1e-4)
+    half_a_tick = 0.5 * 16.0 / midi.resolution
+    onsets = sorted(note.start for note in midi.instruments[0].notes)
+    np.testing.assert_allclose(onsets, some_notes().onset, rtol=0, atol=1.01 * half_a_tick)
+
+
 def test_one_beat_is_no_tempo(tmp_path):
     for beats in ([], [3.0]):
         notes.write_midi(some_notes(), tmp_path / "a.mid", 90.0, np.array(beats))

@@ -79,6 +79,13 @@ def test_programs_may_come_from_a_track_without_notes(tmp_path):
     assert dict(zip(found.pitch.tolist(), found.program.tolist(), strict=True)) == {60: 40, 62: 56, 50: 71}
 
 
+def test_a_track_has_the_program_of_others_until_it_has_its_own(tmp_path):
+    first = [program(0, 40), *note(0, 480, 60), program(480, 41)]
+    second = [*note(0, 480, 50), program(960, 5), *note(960, 1440, 52)]
+    found = notes.read_midi(save(tmp_path / "a.mid", first, second))
+    assert dict(zip(found.pitch.tolist(), found.program.tolist(), strict=True)) == {60: 40, 50: 40, 52: 5}
+
+
 def test_tracks_that_share_a_channel_with_programs_of_their_own_stay_apart(tmp_path):
     piano = [program(0, 0), pedal(0, 127), *note(0, 240, 60), pedal(1920, 0)]
     bass = [program(0, 33), *note(0, 480, 40)]

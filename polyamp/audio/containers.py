@@ -32,7 +32,8 @@ _SOUND_CHUNKS = {
     b"BW64": ("<", b"data"),
     b"FORM": (">", b"SSND"),
 }
-_UNKNOWN_BYTES = 0x7FFF_0000  # A chunk of this length or more is one whose length was not known when its header was written.
+# What stands for the length of a chunk that was not known when its header was written: about 2 GB, or the highest numbers.
+_UNKNOWN_BYTES = (range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000))
 _SLACK_BYTES = 4096  # A whole file may hold this many bytes fewer than its header says, or 1 % if that is less.
 
 _MP3_SLACK = 8 * 1152  # Samples that the frames of a whole MP3 file may hold beyond those to play: silence at both ends.
@@ -93,15 +94,16 @@ def _holds_more(name: str, sound: soundfile.SoundFile) -> bool:
     if sound.format == "OGG":
         return mpeg_and_ogg.is_chained(name)
     announced, there = _announced_bytes(name) or (1, 1)
-    if there + min(_SLACK_BYTES, announced // 100) < announced < _UNKNOWN_BYTES:
+    if there + min(_SLACK_BYTES, announced // 100) < announced:
         raise AudioError(f"{name}: cut short, has {there / announced:.0%} of its audio; get a complete copy.")
     return announced == 0 < there  # Of a recorder that was stopped.
 
 
 def _announced_bytes(name: str) -> tuple[int, int] | None:
-    """How many bytes of sound the header of a WAV or AIFF file says that there are, and how many are there; None for others.
+    """How many bytes of sound the header of a WAV or AIFF file says that there are, and how many are there.
 
-    libsndfile reads what there is without a word. Programs that write to a pipe, or are stopped, leave 0, or about 2 or 4 GB.
+    None where the header does not say. libsndfile reads what there is without a word. Programs that write to a pipe, or are
+    stopped, leave 0 or `_UNKNOWN_BYTES`.
     """
     with open(name, "rb") as file:
         form, size = file.read(12)[:4], os.fstat(file.fileno()).st_size
@@ -118,6 +120,8 @@ def _announced_bytes(name: str) -> tuple[int, int] | None:
                 there = size - file.tell()
                 if long_length is not None:
                     return long_length, there
+                if any(length in lengths for lengths in _UNKNOWN_BYTES):
+                    return None
                 return length, 0 if length == 0 and _are_chunks(file, byte_order, size) else there
             file.seek(length + length % 2, os.SEEK_CUR)
     return None

@@ -126,8 +126,8 @@ def hold_out(found: Iterable[Found], names: Sequence[str]) -> list[Found]:
 
 
 def audio_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The audio files in any depth below `folder`."""
-    return [path for path in folder.rglob(pattern) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()]
+    """The audio files in any depth below `folder`, in the order of their names."""
+    return sorted(path for path in folder.rglob(pattern) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
 
 
 def split_of_folder(path: Path, folder: Path) -> str | None:

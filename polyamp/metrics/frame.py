@@ -35,21 +35,25 @@ def roll_metrics(reference: np.ndarray, estimate: np.ndarray, prefix: str = "fra
 
 def note_frame_metrics(reference: Notes, estimate: Notes, prefix: str = "note_frame") -> dict[str, float]:
     """`roll_metrics` of the frames in which notes sound, both on a grid of 32 ms with times rounded to the nearest frame."""
-    last = max((float(notes.offset.max()) for notes in (reference, estimate) if len(notes)), default=0.0)
-    num_frames = int(last / FRAME_SECONDS) + 2
+    num_frames = _num_frames(reference, estimate)
     return roll_metrics(_sounding(reference, num_frames), _sounding(estimate, num_frames), prefix)
 
 
 def family_frame_metrics(reference: Notes, estimate: Notes) -> dict[str, float]:
     """`roll_metrics` as "family_frame", of the frames in which notes of each family sound, all families together."""
-    last = max((float(notes.offset.max()) for notes in (reference, estimate) if len(notes)), default=0.0)
-    num_frames = int(last / FRAME_SECONDS) + 2
+    num_frames = _num_frames(reference, estimate)
 
     def rolls(notes: Notes) -> np.ndarray:
         of_families = [_sounding(notes[families_of(notes) == family], num_frames) for family in range(constants.NUM_FAMILIES)]
         return np.concatenate(of_families, axis=1)  # [time, family * pitch]
 
     return roll_metrics(rolls(reference), rolls(estimate), "family_frame")
+
+
+def _num_frames(*of: Notes) -> int:
+    """How many frames hold all notes."""
+    last = max((float(notes.offset.max()) for notes in of if len(notes)), default=0.0)
+    return int(last / FRAME_SECONDS) + 2
 
 
 def _sounding(notes: Notes, num_frames: int) -> np.ndarray:

@@ -136,14 +136,19 @@ def crop(notes: Notes, start: float, end: float, clip: bool = True) -> Notes:
     onset, offset = inside.onset - start, inside.offset - start
     if clip:
         onset, offset = np.maximum(onset, 0.0), np.minimum(offset, end - start)
-    shifted = dataclasses.replace(inside, onset=onset, offset=offset)
-    return shifted[np.lexsort((shifted.pitch, onset))]
+    moved = dataclasses.replace(inside, onset=onset, offset=offset)
+    return moved[np.lexsort((moved.pitch, onset))]
 
 
 def to_midi_velocity(velocity: np.ndarray) -> np.ndarray:
     """MIDI velocities 1 to 127 of velocities in [0, 1]."""
     scaled = np.rint(np.clip(np.nan_to_num(velocity), 0, 1) * constants.MAX_MIDI_VELOCITY)
     return np.maximum(scaled, 1).astype(np.int64)
+
+
+def shifted(notes: Notes, seconds: float) -> Notes:
+    """Notes that come later by so much."""
+    return dataclasses.replace(notes, onset=notes.onset + seconds, offset=notes.offset + seconds)
 
 
 def stretched(notes: Notes, factor: float) -> Notes:

@@ -69,7 +69,7 @@ def on_beats(beats: np.ndarray, last_time: float) -> Clock:
     if beats[0] < 0 or not np.all((gaps >= _SHORTEST) & (gaps <= _LONGEST)):
         raise PolyampError(f"beats have to ascend from 0 on, by {_SHORTEST} to {_LONGEST:.0f} s.")
     period = beats[1] - beats[0]
-    before = max(1, round(beats[0] / period))
+    before = max(1, round(beats[0] / period), math.ceil(beats[0] / _LONGEST))
     if beats[0] < _EARLIEST:
         beats, before = np.concatenate([[0.0], beats[1:]]), 0
     after = max(0.0, last_time - beats[-1]) / (beats[-1] - beats[-2])

@@ -6,6 +6,7 @@ which note-seq reads with, takes tempos from the first track alone, and programs
 
 import io
 import itertools
+import math
 from typing import TypeAlias
 
 import mido
@@ -23,7 +24,7 @@ def as_played(content: bytes) -> bytes:
     """A MIDI file that tells readers of single tracks what a player would do.
 
     - Tempos and signatures of all tracks are in the first.
-    - A track with notes but without a program for their channel has the programs that other tracks give it.
+    - A track with notes before it has a program for their channel has the programs that other tracks give it.
     - Tracks of one channel whose programs are the same, as those of a pianist's hands, have one sustain pedal.
     - Notes that nothing ends do so with the file.
     - A program that changes where notes end holds for those after them. (A note during which it changes has, as pretty_midi
@@ -122,11 +123,12 @@ def _of_kind(track: _Timed, channel: int, kind: str) -> _Timed:
 
 
 def _share_programs(tracks: list[_Timed], channel: int) -> None:
-    """Gives tracks of a channel that have no program all those of others."""
+    """Gives tracks of a channel the programs of others until they have one of their own, if they have notes before."""
     of_each = [_of_kind(track, channel, "program_change") for track in tracks]
     for number in _playing(tracks, channel):
-        if not of_each[number]:
-            tracks[number] = [one for changes in of_each for one in changes] + tracks[number]
+        own = min((tick for tick, _ in of_each[number]), default=math.inf)
+        if any(tick < own and _starts(one) and one.channel == channel for tick, one in tracks[number]):
+            tracks[number] = [one for changes in of_each for one in changes if one[0] < own] + tracks[number]
 
 
 def _share_pedals(tracks: list[_Timed], channel: int) -> None:

@@ -222,13 +222,27 @@ def test_truncated_uncompressed_audio_is_an_error(tmp_path, name, kept):
     assert_one_line(error, tmp_path / name)
 
 
-@pytest.mark.parametrize("length", [0x7FFF_FFFF, 0xFFFF_FFFF])
+def write_with_length(path, length):
+    """A second of sound, whose header says that it has so many bytes."""
+    data = write(path, tone(1.0)).read_bytes()
+    is_long = data.startswith(b"RF64")
+    begin = data.index(b"ds64") + 16 if is_long else data.index(b"data") + 4
+    number = length.to_bytes(8 if is_long else 4, "little")
+    path.write_bytes(data[:begin] + number + data[begin + len(number) :])
+
+
+@pytest.mark.parametrize("length", [0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
 def test_wav_files_that_do_not_know_their_length_are_read(tmp_path, length):
-    path = write(tmp_path / "a.wav", tone(1.0))
-    data = path.read_bytes()
-    begin = data.index(b"data") + 4
-    path.write_bytes(data[:begin] + length.to_bytes(4, "little") + data[begin + 4 :])
-    assert len(reading.read(path)) == RATE
+    write_with_length(tmp_path / "a.wav", length)
+    assert len(reading.read(tmp_path / "a.wav")) == RATE
+
+
+@pytest.mark.parametrize(("name", "length"), [("a.wav", 3 * 10**9), ("a.rf64", 6 * 10**9), ("a.rf64", 3 * 10**9)])
+def test_truncated_audio_of_gigabytes_is_an_error(tmp_path, name, length):
+    write_with_length(tmp_path / name, length)
+    with pytest.raises(AudioError, match="cut short, has 0% of its audio") as error:
+        reading.read(tmp_path / name)
+    assert_one_line(error, tmp_path / name)
 
 
 def mp3_that_guesses_too_short(path):

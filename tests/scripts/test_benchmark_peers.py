@@ -87,6 +87,19 @@ def test_the_oracle_agrees(load: Callable, folder: Path):
     )
 
 
+def test_recordings_come_in_the_order_of_their_names_and_may_share_one(load: Callable, tmp_path: Path):
+    script, values = load("benchmark_peers", data=tmp_path / "audio", output_dir=tmp_path / "out")
+    for name in ("z/a", "b/a", "m/a", "c"):
+        (tmp_path / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "audio" / f"{name}.wav", np.zeros(100), 16_000)
+    for name in ("a", "c"):
+        notes.write_midi(Notes.empty(), tmp_path / f"{name}.mid")
+    found = script.read_data(f"{tmp_path / 'audio'}:{tmp_path}")
+    assert [recording.name for recording in found] == ["b/a", "c", "m/a", "z/a"]
+    values.limit = 2
+    assert [recording.name for recording in script.read_data(f"{tmp_path / 'audio'}:{tmp_path}")] == ["b/a", "c"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from polyamp import notes
+from polyamp import hparams, models, notes
 from polyamp.data import records
 from polyamp.data.example import Example
 from polyamp.errors import PolyampError
@@ -51,6 +51,16 @@ def test_what_two_processes_give_and_a_step_takes(examples, tmp_path):
         assert row["examples"] > 0 and row["audio_seconds"] == pytest.approx(row["examples"] * 0.8)
     limit = "model" if rows[2]["examples"] < rows[1]["examples"] else "data"
     assert f"The {limit} is the limit" in answer.stdout
+
+
+def test_training_steps_compute_in_the_precision_that_is_asked_for(load, examples, monkeypatch):
+    script, _ = load("benchmark_pipeline", model_type="MELODIC")
+    built = []
+    build = models.build
+    monkeypatch.setattr(models, "build", lambda *arguments: built.append(build(*arguments)) or built[-1])
+    settings = hparams.resolve("MELODIC", "tiny", json.loads(SMALL) | {"precision": "mixed_bfloat16"})
+    assert script.model_rate(str(examples), settings, 1).examples > 0
+    assert "bfloat16" in {layer.compute_dtype for layer in built[0].get_layer("network").layers}
 
 
 def test_published_network_in_pytorch_where_it_is_installed(load):
