@@ -206,6 +206,8 @@ def _eval(values: flags.FlagValues, overrides: dict[str, Any]) -> int:
         eval_name = eval_name if values["eval_name"].present else loaded.hparams.variant
     if path.parent.parent.name != values.model_type:  # A part of a Full model, whose own scores are in the same folder.
         suffix += f"-{values.model_type.lower()}"
+    if loaded.timbre_path:  # Of several that may be joined with the Melodic model in whose folder the scores are.
+        suffix += f"-{loaded.timbre_path.parent.name}"
     result = evaluate.evaluate(
         loaded,
         loaded.hparams,

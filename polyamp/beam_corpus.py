@@ -16,7 +16,7 @@ import numpy as np
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 from apache_beam.utils import shared
 
-from polyamp import constants, corpus, light, notes, predict, windows
+from polyamp import checkpoint_file, constants, corpus, light, notes, predict, windows
 from polyamp.audio import level, reading
 from polyamp.checkpoint import Loaded
 from polyamp.corpus import Job, Weights
@@ -209,8 +209,12 @@ def _numbered(answer: tuple[Key, dict[str, np.ndarray]], margin: int) -> tuple[b
 
 def described(weights: Weights, loaded: Loaded) -> dict[str, Any]:
     """A model, and how its answers are decoded, as the files of a corpus name them."""
-    checkpoint = f"{loaded.path.parent.name}/{loaded.path.name}"
-    model: dict[str, Any] = {"type": weights.model_type, "checkpoint": checkpoint, "step": loaded.step}
+    model: dict[str, Any] = {
+        "type": weights.model_type,
+        "checkpoint": " and ".join(f"{path.parent.name}/{path.name}" for path in loaded.paths),
+        "checksum": " and ".join(map(checkpoint_file.checksum, loaded.paths)),
+        "step": loaded.step,
+    }
     if weights.overrides:
         model["hparams"] = {ALIASES.get(name, name): value for name, value in sorted(weights.overrides.items())}
     return model

@@ -31,12 +31,22 @@ _NAME = re.compile(r"ckpt-(\d{8,})\.npz")
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A model with trained weights, the settings that it was trained with, and where it came from."""
+    """A model with trained weights, the settings that it was trained with, and where it came from.
+
+    Attributes:
+        timbre_path: Of a Full model joined out of two checkpoints that of the Timbre one; `path` is that of the Melodic one.
+    """
 
     model: "keras.Model | LightModel | StateNetwork"
     hparams: MelodicHParams
     path: Path
     step: int
+    timbre_path: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All checkpoints that it came from."""
+        return (self.path, self.timbre_path) if self.timbre_path else (self.path,)
 
 
 def folder(model_dir: str | Path, model_type: str, model_id: str) -> Path:
@@ -152,7 +162,7 @@ def load_model(
 
     hparams_lib.model_hparams(model_type)
     if model_type == "FULL" and load_full is False:
-        return _joined(model_dir, load_id, overrides or {})
+        return _joined(model_dir, load_id, model_id, overrides or {})
     path, resolved = locate(model_type, model_dir, load_id, model_id, load_full, overrides)
     model = models.build(model_type, resolved)
     meta = checkpoint_file.restore(path, model, part=type_of(path) != model_type)
@@ -174,27 +184,26 @@ def locate(
     """
     hparams_lib.model_hparams(model_type)
     stored_type = "FULL" if load_full or model_type == "FULL" else model_type
-    root, pattern = _root_and_pattern(stored_type, model_dir, load_id)
-    wanted = model_id if load_id == "*" else None
-    if model_dir is not None and wanted and numbered(folder(root, stored_type, wanted)):
-        pattern, wanted = wanted, None
-    path = find(root, stored_type, pattern)
-    if wanted:
-        logging.warning("--model_id=%s: has no checkpoint; taking %s.", model_id, path)
+    path = _located(stored_type, model_dir, load_id, model_id)
     stored = hparams_lib.part(model_type, stored_hparams(path))
     resolved = hparams_lib.merge(stored, overrides or {})
     require_same_structure(stored, resolved, path)
     return path, resolved
 
 
-def _root_and_pattern(model_type: str, model_dir: str | Path | None, load_id: str) -> tuple[Path, str]:
-    """Where to look for checkpoints, and which: of those in the package `*` means the compact one."""
-    return (EMBEDDED, _embedded_id(model_type, load_id)) if model_dir is None else (Path(model_dir), load_id)
-
-
-def _embedded_id(model_type: str, load_id: str) -> str:
-    """Which of the package's own weights are meant: an id, or for `*` those of the preset named "..._compact"."""
-    return f"{model_type.lower()}_compact" if load_id == "*" else load_id
+def _located(model_type: str, model_dir: str | Path | None, load_id: str, model_id: str | None) -> Path:
+    """The checkpoint of that type that is meant by what `load_model` is told."""
+    wanted = model_id if load_id == "*" else None
+    if model_dir is None:
+        root, pattern = EMBEDDED, f"{model_type.lower()}_compact" if load_id == "*" else load_id
+    elif wanted and numbered(folder(model_dir, model_type, wanted)):
+        root, pattern, wanted = Path(model_dir), wanted, None
+    else:
+        root, pattern = Path(model_dir), load_id
+    path = find(root, model_type, pattern)
+    if wanted:
+        logging.warning("--model_id=%s: has no checkpoint; taking %s.", wanted, path)
+    return path
 
 
 def type_of(path: Path) -> str:
@@ -209,20 +218,17 @@ def stored_hparams(path: Path) -> MelodicHParams:
     return hparams_lib.from_json(type_of(path), path.parent / HPARAMS_FILE)
 
 
-def _joined(model_dir: str | Path | None, load_id: str, overrides: Mapping[str, Any]) -> Loaded:
-    """A Full model out of the Melodic and the Timbre checkpoint that `load_id` means."""
+def _joined(model_dir: str | Path | None, load_id: str, model_id: str | None, overrides: Mapping[str, Any]) -> Loaded:
+    """A Full model out of the Melodic and the Timbre checkpoint that are meant."""
     from polyamp import models
 
-    paths = []
-    for kind in ("MELODIC", "TIMBRE"):
-        root, pattern = _root_and_pattern(kind, model_dir, load_id)
-        paths.append(find(root, kind, pattern))
+    paths = [_located(kind, model_dir, load_id, model_id) for kind in ("MELODIC", "TIMBRE")]
     stored = hparams_lib.joined(*(stored_hparams(path) for path in paths))
     resolved = hparams_lib.merge(stored, overrides)
     require_same_structure(stored, resolved, paths[0])
     model = models.build("FULL", resolved)
     metas = checkpoint_file.restore_parts(paths, model)
-    return Loaded(model, resolved, paths[0], max(meta["step"] for meta in metas))
+    return Loaded(model, resolved, paths[0], max(meta["step"] for meta in metas), paths[1])
 
 
 def require_same_structure(stored: MelodicHParams, given: MelodicHParams, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,18 @@ def save(
             raise CheckpointError(f"{path}: not written, as {name} holds numbers that are not finite.")
     with atomic.replacing(path) as temporary:
         np.savez(temporary, **{**arrays, _META: np.array(json.dumps(dict(meta)))})
+
+
+def checksum(path: Path) -> str:
+    """Eight hexadecimal digits by which the contents of a file are told from others.
+
+    Raises:
+        CheckpointError: There is no such checkpoint.
+    """
+    try:
+        return f"{zlib.crc32(path.read_bytes()):08x}"
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

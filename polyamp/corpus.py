@@ -136,7 +136,7 @@ def check_origins(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
             audio, there = origin
             if there != dict(model):
                 name, wanted = _name(there), _name(model)
-                what = f"those of {name}, not of {wanted}" if name != wanted else f"of {name} with other --hparams"
+                what = f"those of {name}, not of {wanted}" if name != wanted else f"of {name} with other weights or --hparams"
                 raise DataError(f"{job.listing}: its notes are {what}; give another --output_dir.")
             if _are_others(audio, job.audio):
                 raise DataError(

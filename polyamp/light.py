@@ -16,7 +16,6 @@ import functools
 import importlib.util
 import os
 import threading
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -160,11 +159,7 @@ def path_beside(path: Path) -> Path:
     Raises:
         CheckpointError: There is no such checkpoint.
     """
-    try:
-        checksum = zlib.crc32(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    return path.with_name(f"{path.stem}-{checksum:08x}{SUFFIX}")
+    return path.with_name(f"{path.stem}-{checkpoint_file.checksum(path)}{SUFFIX}")
 
 
 def load(

@@ -231,10 +231,26 @@ def test_parts_of_the_models_in_the_package():
     melodic = checkpoint.load_model("MELODIC", load_full=True)
     assert melodic.path.parent.name == "full_compact"
     joined = checkpoint.load_model("FULL", load_full=False)
-    assert joined.path.parent.name == "melodic_compact"
+    assert [path.parent.name for path in joined.paths] == ["melodic_compact", "timbre_compact"]
     assert joined.hparams.temporal_dilations == checkpoint.stored_hparams(joined.path).temporal_dilations
     with pytest.raises(HParamsError, match="none for AUTOREGRESSIVE"):
         checkpoint.load_model("AUTOREGRESSIVE", load_full=True)
+
+
+def test_a_joined_model_takes_the_parts_of_the_model_id(tmp_path, caplog):
+    for model_type in ("MELODIC", "TIMBRE"):
+        settings = hparams.resolve(model_type, "tiny")
+        for model_id in ("first", "second"):
+            directory = checkpoint.folder(tmp_path, model_type, model_id)
+            if (model_type, model_id) != ("TIMBRE", "first"):
+                checkpoint.save_as_new(directory, models.build(model_type, settings), settings, 1)
+    with caplog.at_level("WARNING"):
+        both = checkpoint.load_model("FULL", tmp_path, model_id="second", load_full=False)
+    assert [path.parent.name for path in both.paths] == ["second", "second"] and not caplog.messages
+    with caplog.at_level("WARNING"):
+        one = checkpoint.load_model("FULL", tmp_path, model_id="first", load_full=False)
+    assert [path.parent.name for path in one.paths] == ["first", "second"]
+    assert [message.split(";")[0] for message in caplog.messages] == ["--model_id=first: has no checkpoint"]
 
 
 def test_missing_settings_are_an_error(tmp_path, folder):

@@ -1,5 +1,6 @@
 """Corpora: `scripts/transcribe_corpus.py` writes what the predict mode writes, on any runner, and goes on after failures."""
 
+import itertools
 import json
 import os
 import shutil
@@ -7,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import unittest.mock
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,7 +191,9 @@ def test_files_of_another_model_are_an_error(tmp_path: Path):
     corpus.check_origins(jobs, model)
     with pytest.raises(DataError, match=r"b\.json: its notes are those of MELODIC/x/ckpt-00000001.npz, not of FULL/y"):
         corpus.check_origins(jobs, {"type": "FULL", "checkpoint": "y/ckpt-1.npz", "step": 1})
-    with pytest.raises(DataError, match=r"b\.json: its notes are of MELODIC/x/ckpt-00000001.npz with other --hparams"):
+    with pytest.raises(
+        DataError, match=r"b\.json: its notes are of MELODIC/x/ckpt-00000001.npz with other weights or --hparams"
+    ):
         corpus.check_origins(jobs, model | {"hparams": {"predict_onset_threshold": 0.3}})
     corpus.write(jobs[2], Notes.of([0.5], [1.0], [60], 80), 2.0, model | {"step": 2})  # Not the first alone.
     with pytest.raises(DataError, match=r"c\.json: its notes are of MELODIC"):
@@ -196,6 +201,27 @@ def test_files_of_another_model_are_an_error(tmp_path: Path):
     Path(jobs[0].listing).write_text("[]")
     with pytest.raises(DataError, match=r"a\.json: is not a file of this program"):
         corpus.check_origins(jobs, model)
+
+
+def test_models_are_told_by_their_weights(tmp_path: Path):
+    from polyamp import beam_corpus  # Needs Apache Beam.
+
+    paths = [tmp_path / folder / "a" / "ckpt-00000001.npz" for folder in ("MELODIC", "TIMBRE", "moved/MELODIC")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes([number]))
+
+    def described(melodic: Path, timbre: Path | None = None) -> dict:
+        loaded: Any = unittest.mock.Mock(paths=(melodic, timbre) if timbre else (melodic,), step=1)
+        return beam_corpus.described(Weights("FULL"), loaded)
+
+    joined = described(paths[0], paths[1])
+    assert joined["checkpoint"] == "a/ckpt-00000001.npz and a/ckpt-00000001.npz"
+    assert described(paths[0])["checkpoint"] == described(paths[2])["checkpoint"]
+    assert joined == described(paths[0], paths[1])
+    paths[1].write_bytes(b"other")
+    answers = [joined, described(paths[0], paths[1]), described(paths[0]), described(paths[2])]
+    assert all(first != second for first, second in itertools.combinations(answers, 2))
 
 
 def test_another_recording_of_the_same_name_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -229,7 +255,7 @@ def test_names_that_are_no_text(recordings: Path, tmp_path: Path):
     (tmp_path / "list.txt").write_bytes(os.fsencode(f"{tmp_path}/{name}.wav\n"))
     assert [job.audio for job in corpus.plan([f"{tmp_path}/list.txt"], "out")] == [f"{tmp_path}/{name}.wav"]
     decoded = run(*flags, '--hparams={"onset_prediction_threshold":0.9}')
-    assert decoded.returncode == 1 and "with other --hparams" in decoded.stderr.splitlines()[-1]
+    assert decoded.returncode == 1 and "with other weights or --hparams" in decoded.stderr.splitlines()[-1]
     other = run(*flags, "--model_type=FULL")
     assert other.returncode == 1 and "its notes are those of MELODIC/melodic_compact" in other.stderr.splitlines()[-1]
 
