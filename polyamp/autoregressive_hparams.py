@@ -17,7 +17,13 @@ class AutoregressiveHParams(MelodicHParams):
     shift; `configs/autoregressive_compact.json` is the one that ships.
     """
 
-    UNUSED = ROLL_SETTINGS | {"cqt_bins_per_octave", "predict_declick", "predict_declip", "predict_in_tune"}
+    UNUSED = ROLL_SETTINGS | {
+        "cqt_bins_per_octave",
+        "predict_declick",
+        "predict_declip",
+        "predict_in_tune",
+        "predict_margin_seconds",
+    }
 
     spec_type: str = structural("mel", choices=("mel", "log_frequency"))
     spec_fmin: float = structural(30.0, 1.0, 8000.0, only=("spec_type", "mel"))  # Hz

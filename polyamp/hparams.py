@@ -40,7 +40,9 @@ ALIASES = {
 
 def structure(hparams: MelodicHParams) -> dict[str, Any]:
     """The settings that trained weights depend on (spectrogram and architecture); all others may change between runs."""
-    unused = hparams.unused()
+    unused = set(hparams.unused())
+    if type(hparams) is TimbreHParams:  # Its network has settings of its own.
+        unused |= {field.name for field in dataclasses.fields(MelodicHParams)}
     names = [field.name for field in dataclasses.fields(hparams) if field.metadata["structural"] and field.name not in unused]
     found = {name: getattr(hparams, name) for name in names}
     if isinstance(hparams, TimbreHParams) and "timbre_spec_fmin" in found:

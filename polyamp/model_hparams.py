@@ -6,7 +6,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from polyamp import constants
@@ -45,6 +45,12 @@ ROLL_SETTINGS = frozenset(
     | {"onset_loss_weight", "offset_loss_weight", "frame_loss_weight", "velocity_loss_weight", "teacher_share"}
     | {"predict_onset_threshold", "predict_frame_threshold", "predict_offset_threshold", "predict_offset_weight"}
     | {"active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement", "predict_level_db"}
+)
+
+# How training crops are changed, if at all.
+_DISTURBANCES = (
+    *("augment_pitch_semitones", "augment_transpose_semitones", "augment_contrast", "augment_eq_db", "augment_reverb"),
+    *("augment_noise", "augment_gain_db", "augment_velocity_per_db"),
 )
 
 
@@ -105,9 +111,9 @@ class MelodicHParams:
 
     # --- Labels ----------------------------------------------------------------------------------------------------
     onset_length: float = field(32.0, 0.0, 1000.0)  # Milliseconds marked after an onset.
-    offset_length: float = field(32.0, 0.0, 1000.0)
+    offset_length: float = field(32.0, 0.0, 1000.0, only=("onset_mode", "length_ms", "window"))
     onset_mode: str = field("length_ms", choices=("length_ms", "window", "triangle"))
-    onset_window: int = field(2, 0, 32)  # Frames on each side, for modes `window` and `triangle`.
+    onset_window: int = field(2, 0, 32, only=("onset_mode", "window", "triangle"))  # Frames on each side.
     onset_delay: float = field(0.0, 0.0, 1000.0)  # Milliseconds.
     min_frame_occupancy_for_label: float = field(0.0, 0.0, 1.0)
     decay_frame_weights: bool = field(False)  # Hawthorne et al. 2018, section 3: full weight at the onset, then decaying.
@@ -182,7 +188,7 @@ class MelodicHParams:
             raise HParamsError(f"spec_fmin ({self.spec_fmin}) must be below mel_fmax ({self.mel_fmax}).")
         if "mel_window" not in unused and self.mel_window % 2:
             raise HParamsError(f"mel_window must be even, so that a frame is in the middle of it; got {self.mel_window}.")
-        if (self.architecture == "pitch_shared") != (self.spec_type == "log_frequency"):
+        if "architecture" not in unused and (self.architecture == "pitch_shared") != (self.spec_type == "log_frequency"):
             raise HParamsError(
                 f"architecture {self.architecture!r} cannot read spec_type {self.spec_type!r}: pitch_shared needs "
                 "log_frequency, and nothing else does."
@@ -204,9 +210,30 @@ class MelodicHParams:
             other, *values = given.metadata["only"] or (None,)
             if other and getattr(self, other) not in values:
                 why.setdefault(given.name, f" with {other} {getattr(self, other)!r}")
-        if not any(self.mixing_after):
-            why = dict.fromkeys(("mixing_channels", "mixing_intervals"), f" with mixing_after {list(self.mixing_after)}") | why
+        for name, other in self._switched_off():
+            why.setdefault(name, f" with {other} {getattr(self, other)!r}")
         return {name: f"on {type(self).__name__}{reason}" for name, reason in why.items()}
+
+    def _switched_off(self) -> Iterator[tuple[str, str]]:
+        """Settings that another one, whose name follows, makes void in other ways than `only` can say."""
+        if not any(self.mixing_after):
+            yield from (("mixing_channels", "mixing_after"), ("mixing_intervals", "mixing_after"))
+        if self.onset_mode != "length_ms" and not (self.onset_mode == "triangle" and self.decay_frame_weights):
+            yield "onset_length", "onset_mode"
+        if not self.clip_norm:
+            yield "clip_each_parameter", "clip_norm"
+        if not self.augment_probability:
+            yield from ((name, "augment_probability") for name in _DISTURBANCES)
+        for threshold in ("predict_onset_threshold", "predict_frame_threshold"):
+            if not getattr(self, threshold):
+                yield from (("active_onset_threshold", threshold), ("predict_offset_weight", threshold))
+                return
+        if self.predict_offset_weight:
+            yield "active_onset_threshold", "predict_offset_weight"
+            if self.predict_offset_threshold:  # For 0 offsets do not count, for all others they do, however probable.
+                yield "predict_offset_threshold", "predict_offset_weight"
+            else:
+                yield "predict_offset_weight", "predict_offset_threshold"
 
     @property
     def frames_per_second(self) -> float:
@@ -223,7 +250,8 @@ class TimbreHParams(MelodicHParams):
 
     UNUSED = (
         ROLL_SETTINGS
-        | {"onset_bias_ms", "velocity_smoothing", "spec_fmin", "spec_n_bins", "cqt_bins_per_octave", "mel_fmax", "mel_window"}
+        | {"onset_bias_ms", "velocity_smoothing", "spec_type", "architecture"}
+        | {"spec_fmin", "spec_n_bins", "cqt_bins_per_octave", "mel_fmax", "mel_window"}
         | {f.name for f in dataclasses.fields(MelodicHParams) if f.metadata["only"][:1] == ("architecture",)}
     )
 

@@ -1,6 +1,5 @@
 """Where a training starts: its folder, and the weights that it goes on from or takes over."""
 
-import dataclasses
 from pathlib import Path
 
 import keras
@@ -93,7 +92,7 @@ def _to_take_over(directory: Path, hparams: MelodicHParams, load_id: str, load_f
     load_full = model_type == "FULL" if load_full is None else load_full
 
     def differs(path: Path) -> list[str]:
-        return [name for name in hparams_lib.differing(checkpoint.stored_hparams(path), hparams) if _is_of(path, name)]
+        return list(hparams_lib.differing(checkpoint.stored_hparams(path), hparams))
 
     def fits(path: Path) -> bool:
         try:
@@ -122,8 +121,3 @@ def _to_take_over(directory: Path, hparams: MelodicHParams, load_id: str, load_f
                 f"--load_id={load_id}: {path} was trained with another {', '.join(differs(path))}; its weights don't fit."
             )
     return paths
-
-
-def _is_of(path: Path, name: str) -> bool:
-    """Whether the weights in a checkpoint depend on that setting: those of a Timbre model not on the Melodic ones."""
-    return checkpoint.type_of(path) != "TIMBRE" or name not in {field.name for field in dataclasses.fields(MelodicHParams)}

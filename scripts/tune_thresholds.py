@@ -8,6 +8,7 @@ suit recordings other than those trained on. Prints the settings as JSON for --h
 scores that they give.
 """
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 2, "How often to go through all setting
 
 _CANDIDATES: dict[str, list[float]] = {
     "predict_onset_threshold": [0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5],
-    "predict_offset_weight": [0.0, 4.0, 8.0, 12.0, 20.0, 30.0],  # Above 0 no other threshold ends a note.
+    "predict_offset_weight": [0.0, 4.0, 8.0, 12.0, 20.0, 30.0],
     "predict_frame_threshold": [0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8],
     "predict_offset_threshold": [0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
     "active_onset_threshold": [0.0, 0.2, 0.3, 0.4],
@@ -86,7 +87,9 @@ def _tune() -> None:
     for number in range(_ROUNDS.value):
         for name, values in candidates.items():
             for value in values:
-                trial = hparams.merge(best, {name: value})
+                trial = dataclasses.replace(best, **{name: value})
+                if name in best.unused() and name in trial.unused():
+                    continue  # The notes are the same.
                 scores = _scores(pieces, trial)
                 if _merit(scores) > _merit(best_scores) + _LEAST_GAIN:
                     best, best_scores = trial, scores

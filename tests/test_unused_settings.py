@@ -11,7 +11,8 @@ from polyamp import checkpoint, checkpoint_file, hparams, predict, recognize, tr
 from polyamp.audio import reading
 from polyamp.data import records
 from polyamp.data.example import Example
-from polyamp.notes import Notes
+from polyamp.hparams import MelodicHParams
+from polyamp.notes import Notes, from_rolls, to_rolls
 
 RECORDING = Path(__file__).parent / "data" / "handel_air.ogg"
 _SHARED = {"architecture": "pitch_shared", "spec_type": "log_frequency", "channels": 4, "harmonics": [1, 2]}
@@ -108,3 +109,46 @@ def test_nor_on_families():
         recognize.recognize(loaded.model, melodic, reading.of_file(RECORDING), loaded.hparams) for loaded in (plain, changed)
     )
     assert first == second and len(first["notes"]) > 20
+
+
+def differs(first, second):
+    """Whether two dicts of rolls, or two lists of notes, differ."""
+    if isinstance(first, dict):
+        return any(not np.array_equal(first[name], second[name]) for name in first)
+    return first != second
+
+
+_LABELS = {"onset_length": 70.0, "offset_length": 70.0, "onset_window": 3, "onset_delay": 40.0, "decay_frame_weights": True}
+_LABELS |= {"min_frame_occupancy_for_label": 0.6, "frame_weight_onset": 9.0}
+
+
+@pytest.mark.parametrize("onset_mode", ["length_ms", "window", "triangle"])
+@pytest.mark.parametrize("decays", [False, True])
+def test_what_is_not_said_to_have_no_effect_on_labels_has_one(onset_mode, decays):
+    rng = np.random.default_rng(2)
+    onset = np.sort(rng.uniform(0.0, 3.0, 60))
+    truth = Notes.of(onset, onset + rng.uniform(0.1, 0.5, 60), rng.integers(21, 109, 60), rng.integers(1, 128, 60))
+    settings = MelodicHParams(onset_mode=onset_mode, decay_frame_weights=decays)
+    plain = to_rolls(truth, 120, settings)
+    for name, value in _LABELS.items():
+        value = not decays if name == "decay_frame_weights" else value
+        changed = to_rolls(truth, 120, dataclasses.replace(settings, **{name: value}))
+        assert differs(plain, changed) is (name not in settings.unused()), name
+
+
+_DECODING = {"predict_onset_threshold": 0.3, "predict_frame_threshold": 0.3, "predict_offset_threshold": 0.3}
+_DECODING |= {"active_onset_threshold": 0.3, "predict_offset_weight": 7.0, "min_note_ms": 100.0, "onset_bias_ms": 5.0}
+_DECODING |= {"onset_peak_picking": False, "onset_refinement": False, "velocity_smoothing": 0.3}
+
+
+@pytest.mark.parametrize("weight", [0.0, 12.0])
+@pytest.mark.parametrize("switched_off", ["", "predict_onset_threshold", "predict_frame_threshold", "predict_offset_threshold"])
+def test_nor_on_decoding(weight, switched_off):
+    rng = np.random.default_rng(3)
+    rolls = {name: rng.uniform(0, 1, (200, 88)).astype(np.float32) for name in ("onset", "offset", "frame", "velocity")}
+    settings = MelodicHParams(predict_offset_weight=weight, onset_peak_picking=True, onset_refinement=True)
+    settings = dataclasses.replace(settings, **({switched_off: 0.0} if switched_off else {}))
+    plain = from_rolls(rolls, settings)
+    for name, value in _DECODING.items():
+        changed = from_rolls(rolls, dataclasses.replace(settings, **{name: value}))
+        assert differs(plain, changed) is (name not in settings.unused()), name
