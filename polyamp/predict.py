@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from tqdm import tqdm
 
-from polyamp import atomic, constants, notes, startup
+from polyamp import atomic, constants, globs, notes, startup
 from polyamp.audio import containers, reading
 from polyamp.errors import PolyampError
 from polyamp.hparams import TimbreHParams
@@ -164,7 +164,7 @@ def expand_audio(audio_filename: str | Sequence[str]) -> tuple[list[Path], list[
     failures = []
     for part in filter(None, (part.strip() for part in audio_filename.split(","))):
         is_glob = glob.has_magic(part) and not os.path.exists(part)
-        matches = sorted(glob.glob(part, recursive=True)) if is_glob else [part]
+        matches = globs.matching(part) if is_glob else [part]
         if not matches:
             failures.append(f"{part}: no file matches.")
         found.update(dict.fromkeys(Path(match) for match in matches))

@@ -209,13 +209,12 @@ def read_data(text: str) -> list[Recording]:
     from polyamp.errors import DataError
 
     folder, _, beside = text.partition(":")
-    places = [Path(beside or folder)]
+    place = Path(beside or folder)
     recordings = []
     for audio in audio_files(Path(folder))[: _LIMIT.value]:
-        paths = [place / (audio.stem + suffix) for place in places for suffix in sources.LABEL_SUFFIXES]
-        path = next((path for path in paths if path.is_file()), None)
+        path = sources.labels_of(audio, [place])
         if path is None:
-            raise DataError(f"{audio}: no notes of that name ({', '.join(sources.LABEL_SUFFIXES)}) in {places[0]}.")
+            raise DataError(f"{audio}: no notes of that name ({', '.join(sources.LABEL_SUFFIXES)}) in {place}.")
         name = str(audio.relative_to(folder).with_suffix(""))
         recordings.append(Recording(name, audio, sources.read_labels(path), path.suffix in (".mid", ".midi")))
     if not recordings:

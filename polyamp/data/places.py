@@ -1,7 +1,6 @@
 """Files of data sets wherever they are: in folders here, or at gs://, s3:// and what else Apache Beam's file systems know."""
 
 import contextlib
-import glob
 import os
 import shutil
 import tempfile
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from polyamp import atomic
+from polyamp import atomic, globs
 from polyamp.errors import DataError
 
 
@@ -80,7 +79,7 @@ def matching(pattern: str) -> list[str]:
     """The files that a glob means, in any depth where it has `**`, sorted."""
     with _named(pattern, "read"):
         if not is_remote(pattern):
-            return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+            return list(filter(os.path.isfile, globs.matching(pattern)))
         return sorted(one.path for one in _systems().match([pattern])[0].metadata_list)
 
 

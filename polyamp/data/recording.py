@@ -13,6 +13,8 @@ from polyamp.errors import DataError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".m4a", ".opus")
 
+FAILURES = ".failed.jsonl"  # After the name of a split, beside its TFRecords: the recordings that could not be used.
+
 # Names of folders that say which split the recordings in them belong to.
 _SPLIT_FOLDERS = {"train": "train", "validation": "validation", "valid": "validation", "test": "test", "devtest": "test"}
 
@@ -126,8 +128,9 @@ def hold_out(found: Iterable[Found], names: Sequence[str]) -> list[Found]:
 
 
 def audio_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The audio files in any depth below `folder`, in the order of their names."""
-    return sorted(path for path in folder.rglob(pattern) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    """The audio files in any depth below `folder`, in the order of their names; none that are hidden, as macOS leaves some."""
+    found = (path for path in folder.rglob(pattern) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def split_of_folder(path: Path, folder: Path) -> str | None:

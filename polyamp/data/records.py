@@ -9,7 +9,6 @@ which is absent from all others.
 
 import contextlib
 import dataclasses
-import glob
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,9 +20,9 @@ import tensorflow as tf
 from absl import logging
 from google.protobuf.message import DecodeError
 
-from polyamp import notes
+from polyamp import globs, notes
 from polyamp.audio import reading
-from polyamp.data import places, prepared
+from polyamp.data import places, prepared, recording
 from polyamp.data.example import Example
 from polyamp.errors import AudioError, DataError
 from polyamp.notes import Notes
@@ -121,12 +120,17 @@ def expand_paths(examples_path: str) -> list[str]:
         if part.startswith(prepared.PREFIX):
             paths.update(dict.fromkeys(prepared.files(part)))
             continue
-        found = [part] if os.path.isfile(part) else sorted(filter(os.path.isfile, glob.glob(part, recursive=True)))
+        found = [part] if os.path.isfile(part) else [path for path in globs.matching(part) if _may_be_records(path)]
         if not found:
             hint = f" It is a directory; did you mean {os.path.join(part, '*.tfrecord*')}?" if os.path.isdir(part) else ""
             raise DataError(f"{part}: no TFRecord file has this name or matches it.{hint}")
         paths.update(dict.fromkeys(found))
     return list(paths)
+
+
+def _may_be_records(path: str) -> bool:
+    """Whether what a glob finds is meant: not what create_tfrecords.py says of recordings that it could not use."""
+    return os.path.isfile(path) and not path.endswith(recording.FAILURES)
 
 
 def first_features(path: str) -> Mapping[str, Any]:

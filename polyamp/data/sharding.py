@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from polyamp.data import note_files, places, recording, sources
+from absl import logging
+
+from polyamp.data import note_files, places, recording, slakh, sources
 from polyamp.data.recording import AUDIO_SUFFIXES, NoteFile, Recording
 from polyamp.errors import DataError
 
@@ -52,6 +54,7 @@ class Shard:
         settings: How.
         found_in: Local folder in which the items were found.
         source: URL of what that folder stands for, if the audio has to be fetched from there.
+        contents: Checksum of its recordings' notes and sizes, by which it shows that one has changed.
     """
 
     split: str
@@ -60,6 +63,7 @@ class Shard:
     settings: Settings
     found_in: str
     source: str | None = None
+    contents: str = ""
 
     @property
     def noted_in(self) -> str:
@@ -73,7 +77,7 @@ class Shard:
 
     @property
     def fingerprint(self) -> str:
-        """Of all that decides what the file holds, but the contents of the recordings."""
+        """Of all that decides what the file holds, but `contents`."""
         settings = dataclasses.asdict(self.settings)
         if not self.settings.level_db:
             del settings["level_db"]  # Files of versions that did not know it are still what they should be.
@@ -144,8 +148,26 @@ def plan(
         for index in range(num_shards):
             place = places.join(output_dir, f"{split}.tfrecord-{index:05d}-of-{num_shards:05d}")
             items = tuple(of_split[split][index::num_shards])
-            shards.append(Shard(split, place, items, chosen, str(folder), input_dir if shadow else None))
+            shards.append(Shard(split, place, items, chosen, str(folder), input_dir if shadow else None, _contents(items)))
     return shards
+
+
+def _contents(items: Iterable[Recording | NoteFile]) -> str:
+    """Checksum of all notes, and of how long the files of audio are; of single notes nothing, as their names say the notes."""
+    found = hashlib.sha256()
+    for item in items:
+        if isinstance(item, Recording):
+            found.update(str(item.audio.stat().st_size).encode())
+            for path in _label_files(item):
+                found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _label_files(item: Recording) -> list[Path]:
+    """All files that hold notes of a recording."""
+    if item.labels is None or not item.labels.is_file():
+        return []
+    return [item.labels, *(sorted(item.labels.parent.glob("MIDI/*.mid")) if item.labels.name == slakh.METADATA else [])]
 
 
 def _random_number(item: Recording | NoteFile) -> bytes:
@@ -174,7 +196,7 @@ def shadow_of(folder: str) -> Iterator[Path | None]:
 
 
 def missing(shards: Sequence[Shard]) -> list[Shard]:
-    """Those that are not finished, or in which a recording failed, which may have been mended.
+    """Those that are not finished, or in which a recording failed, which may have been mended, or has been changed since.
 
     Raises:
         DataError: A finished file was made with other settings, or of other recordings, or a split has another number of files.
@@ -195,6 +217,9 @@ def _is_finished(shard: Shard) -> bool:
         return False
     if note["fingerprint"] != shard.fingerprint:
         raise DataError(f"{shard.place}: was made with other settings or of other recordings; remove it, or write elsewhere.")
+    if note["contents"] not in (shard.contents, None):  # None: noted by a version that did not know them.
+        logging.warning("%s: recordings or notes have changed since; written anew.", shard.place)
+        return False
     return True
 
 
@@ -203,8 +228,10 @@ def _note_of(shard: Shard) -> dict[str, Any] | None:
     content = places.read(shard.noted_in)
     try:
         note = json.loads(content) if content else None
-        return {"fingerprint": note["fingerprint"], "counts": note["counts"], "failures": note["failures"]} if note else None
-    except (ValueError, KeyError, TypeError):
+        if note is None:
+            return None
+        return {name: note[name] for name in ("fingerprint", "counts", "failures")} | {"contents": note.get("contents")}
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -214,7 +241,8 @@ def set_outcome(shard: Shard, outcome: Outcome | None) -> None:
         places.remove(shard.noted_in)
         return
     places.make_folder(places.join(shard.folder, _NOTES_FOLDER))
-    note = {"fingerprint": shard.fingerprint, "counts": outcome.counts, "failures": outcome.failures}
+    note = {"fingerprint": shard.fingerprint, "contents": shard.contents}
+    note |= {"counts": outcome.counts, "failures": outcome.failures}
     places.write(shard.noted_in, json.dumps(note, indent=1).encode())
 
 
@@ -251,7 +279,7 @@ def sum_up(shards: Sequence[Shard]) -> list[SplitSum]:
     """
     sums: dict[str, SplitSum] = {}
     for shard in shards:
-        one = sums.setdefault(shard.split, SplitSum(shard.split, places.join(shard.folder, f"{shard.split}.failed.jsonl")))
+        one = sums.setdefault(shard.split, SplitSum(shard.split, places.join(shard.folder, shard.split + recording.FAILURES)))
         of_shard = outcome(shard)
         for name, value in of_shard.counts.items():
             one.counts[name] = one.counts.get(name, 0) + value

@@ -1,10 +1,11 @@
 """Data sets as they are distributed: which recordings a folder has, in which split, and where their notes are."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from polyamp import constants, notes
 from polyamp.audio import level, reading, rooms
@@ -15,6 +16,8 @@ from polyamp.errors import DataError
 from polyamp.notes import Notes
 
 LABEL_SUFFIXES = (".tsv", ".mid", ".midi", ".txt")  # In this order of preference: MAPS' .txt has no velocities.
+
+_NO_LABELS = f"no notes with that name ({', '.join(LABEL_SUFFIXES)}) beside it or in the folder labels"
 
 # The two real pianos of MAPS are its test set ("configuration 2" of Sigtia et al. 2016).
 _MAPS_TEST_PIANOS = ("ENSTDkAm", "ENSTDkCl")
@@ -31,7 +34,7 @@ def find(dataset: str, input_dir: str | Path) -> list[Recording]:
         Recordings sorted by id.
 
     Raises:
-        DataError: The folder is missing or holds no such data set, or a recording has no notes.
+        DataError: The folder is missing or holds no such data set, or no recording has notes.
     """
     return find_with(DATASETS, dataset, input_dir)
 
@@ -44,12 +47,18 @@ def load(recording: Recording, use_drums: bool = False) -> tuple[np.ndarray, Not
 
     Raises:
         AudioError: The audio cannot be read.
-        DataError: The notes cannot be read.
+        DataError: The notes are not there or cannot be read.
     """
+    if recording.labels is not None and not recording.labels.is_file():
+        raise DataError(f"{recording.audio}: {_NO_LABELS}.")
     audio = reading.read(recording.audio)
     if recording.labels is None:
         return audio, Notes.empty()
-    return audio, notes.crop(read_labels(recording.labels, use_drums), 0.0, len(audio) / constants.SAMPLE_RATE, clip=False)
+    labels, seconds = read_labels(recording.labels, use_drums), len(audio) / constants.SAMPLE_RATE
+    found = notes.crop(labels, 0.0, seconds, clip=False)
+    if len(labels) and not len(found):
+        logging.warning("%s: none of its notes are within its %.1f s; are they of this recording?", recording.audio, seconds)
+    return audio, found
 
 
 def examples(
@@ -108,13 +117,22 @@ def _read_maps_txt(path: Path) -> Notes:
         raise DataError(f"{path}: {error}") from error
 
 
-def _labels_of(audio: Path, folder: Path) -> Path:
-    """The file of notes beside the audio, or in the data set's folder `labels`."""
-    for place in (audio.parent, folder / "labels"):
+def labels_of(audio: Path, places: Iterable[Path]) -> Path | None:
+    """The file of notes of the audio's name in the first folder that has one."""
+    for place in places:
         for suffix in LABEL_SUFFIXES:
-            if (place / (audio.stem + suffix)).is_file():
-                return place / (audio.stem + suffix)
-    raise DataError(f"{audio}: no notes with that name ({', '.join(LABEL_SUFFIXES)}) beside it or in {folder / 'labels'}.")
+            for spelled in (suffix, suffix.upper()):
+                if (place / (audio.stem + spelled)).is_file():
+                    return place / (audio.stem + spelled)
+    return None
+
+
+def _labelled(recordings: Iterable[Recording], folder: Path) -> list[Recording]:
+    """Recordings with the file of notes beside the audio, or in the data set's folder `labels`, which one or other may lack."""
+    found = [(one, labels_of(one.audio, (one.audio.parent, folder / "labels"))) for one in recordings]
+    if not any(labels for _, labels in found):
+        raise DataError(f"{found[0][0].audio}: {_NO_LABELS}, nor have the others.")
+    return [dataclasses.replace(one, labels=labels or one.audio.with_suffix(LABEL_SUFFIXES[0])) for one, labels in found]
 
 
 def _find_maps(folder: Path) -> list[Recording]:
@@ -133,8 +151,8 @@ def _find_maps(folder: Path) -> list[Recording]:
         split = split_of_folder(audio, folder) or ("test" if is_test else "train")
         if split == "train" and split_of_folder(audio, folder) is None and _maps_piece(audio) in test_pieces:
             continue
-        recordings.append(Recording(audio.stem, split, audio, _labels_of(audio, folder)))
-    return recordings
+        recordings.append(Recording(audio.stem, split, audio, None))
+    return _labelled(recordings, folder)
 
 
 def _maps_piece(audio: Path) -> str:
@@ -149,7 +167,7 @@ def _is_maps_test(audio: Path, folder: Path) -> bool:
 
 def _find_folder(folder: Path) -> list[Recording]:
     """Any audio with notes of the same name; folders named train, validation or test say the split, "train" is the default."""
-    return [dataclasses.replace(found, labels=_labels_of(found.audio, folder)) for found in _find_audio(folder)]
+    return _labelled(_find_audio(folder), folder)
 
 
 def _find_audio(folder: Path) -> list[Recording]:

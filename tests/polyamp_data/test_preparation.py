@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,38 @@ def test_a_finished_shard_is_left_alone_and_a_missing_one_written(folder: Path, 
     assert sharding.missing(shards) == shards[:2]
     _write_all(shards)
     assert _contents(tmp_path) == undisturbed and os.stat(shards[2].place).st_mtime_ns == before
+
+
+def test_shards_whose_recordings_or_notes_have_changed_are_written_anew(folder: Path, tmp_path: Path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(folder, source)
+    output.mkdir()
+    _write_all(_plan(source, output))
+    (changed,) = (shard for shard in _plan(source, output) if "r5" in [item.id for item in shard.items])
+    (source / "r5.tsv").write_text("0.3\t0.6\t90\t80\n")
+    assert [shard.place for shard in sharding.missing(_plan(source, output))] == [changed.place]
+    _write_all(_plan(source, output))
+    found = {example.id: example.notes.pitch.tolist() for example in records.read([changed.place])}
+    assert found["r5"] == [90] and sharding.missing(_plan(source, output)) == []
+    soundfile.write(source / "r5.wav", np.zeros(3 * 16_000), 16_000)
+    assert [shard.place for shard in sharding.missing(_plan(source, output))] == [changed.place]
+    for shard in _plan(source, output):  # As an earlier version noted them.
+        note = json.loads(Path(shard.noted_in).read_text())
+        del note["contents"]
+        Path(shard.noted_in).write_text(json.dumps(note))
+    assert sharding.missing(_plan(source, output)) == []
+
+
+def test_the_notes_of_all_stems_of_a_track_are_its_contents(tmp_path: Path):
+    track = tmp_path / "in" / "Track00001"
+    (track / "MIDI").mkdir(parents=True)
+    soundfile.write(track / "mix.flac", np.zeros(16_000), 16_000)
+    (track / "metadata.yaml").write_text("stems:\n  S00: {is_drum: false, program_num: 1}\n")
+    contents = set()
+    for data in (b"one", b"two"):
+        (track / "MIDI" / "S00.mid").write_bytes(data)
+        contents.add(sharding.plan("slakh", str(tmp_path / "in"), "out", num_shards=1)[0].contents)
+    assert len(contents) == 2
 
 
 def test_a_shard_interrupted_while_writing_has_no_name_yet(folder: Path, tmp_path: Path):

@@ -136,6 +136,38 @@ def test_examples_of_a_recording_are_pure(tmp_path: Path):
         np.testing.assert_array_equal(one.audio, other.audio)
 
 
+def test_recordings_without_notes_are_failures_of_their_own(tmp_path: Path):
+    for name in ("a", "b"):
+        _audio(tmp_path / f"{name}.wav")
+    _tsv(tmp_path / "labels" / "b.tsv")
+    first, second = sources.find("folder", tmp_path)
+    with pytest.raises(DataError, match="a.wav: no notes with that name"):
+        sources.load(first)
+    assert len(sources.load(second)[1]) == 2
+
+
+def test_names_in_capitals_and_hidden_files(tmp_path: Path):
+    _audio(tmp_path / "A B.WAV")
+    _midi(tmp_path / "A B.MID")
+    (tmp_path / "._A B.WAV").write_bytes(b"of macOS")
+    (tmp_path / ".trash").mkdir()
+    _audio(tmp_path / ".trash" / "old.wav")
+    (found,) = sources.find("folder", tmp_path)
+    assert (found.id, found.labels) == ("A B", tmp_path / "A B.MID")
+    assert sources.load(found)[1].pitch.tolist() == [60, 64]
+
+
+def test_notes_of_another_recording_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    _audio(tmp_path / "a.wav", seconds=0.05)
+    _tsv(tmp_path / "a.tsv")
+    assert len(sources.load(sources.find("folder", tmp_path)[0])[1]) == 0
+    assert "a.wav: none of its notes are within its 0.1 s" in caplog.text
+    _tsv(tmp_path / "a.tsv", Notes.empty())
+    caplog.clear()
+    sources.load(sources.find("folder", tmp_path)[0])
+    assert not caplog.text
+
+
 def test_problems_are_one_line_errors(tmp_path: Path):
     with pytest.raises(DataError, match="no such folder"):
         sources.find("folder", tmp_path / "absent")

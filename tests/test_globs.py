@@ -1,0 +1,30 @@
+"""Globs: brackets are patterns, and names of folders that are there."""
+
+import os
+from pathlib import Path
+
+from polyamp import globs
+from polyamp.data import places, records
+from polyamp.predict import expand_audio
+
+
+def test_folders_may_have_brackets_in_their_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a [live]/1.wav", "a [live]/2.wav", "a l/1.wav", "b [x]/deep/3.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    both = [os.path.join("a [live]", "1.wav"), os.path.join("a [live]", "2.wav")]
+    assert globs.matching("a [live]/2*") == both[1:]
+    assert globs.matching("a [live]/*.wav") == [os.path.join("a l", "1.wav")]  # What a glob says comes first.
+    assert globs.matching("a [lx]/[12].wav") == [os.path.join("a l", "1.wav")]
+    assert globs.matching("c [live]/*") == globs.matching("a [live]/3*") == []
+    assert globs.matching("**/3.wav") == [os.path.join("b [x]", "deep", "3.wav")]
+    assert expand_audio("a [live]/2*.wav") == ([Path(both[1])], [])
+    assert places.matching("b [x]/*") == [] and places.matching("b [x]/*/*") == []
+    assert records.expand_paths("a [live]/2*") == both[1:]
+
+
+def test_lists_of_failures_are_no_examples(tmp_path):
+    for name in ("train.tfrecord-00000-of-00001", "train.failed.jsonl"):
+        (tmp_path / name).touch()
+    assert records.expand_paths(f"{tmp_path}/train*") == [str(tmp_path / "train.tfrecord-00000-of-00001")]
