@@ -170,6 +170,8 @@ def _checked(field: dataclasses.Field, kind: Any, value: Any, source: str) -> An
 
 
 def _checked_scalar(field: dataclasses.Field, kind: type, value: Any, problem: HParamsError) -> Any:
+    if getattr(value, "shape", None) == ():  # A scalar of numpy's.
+        value = value.item()
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 2**1000 else math.inf
     elif kind is int and isinstance(value, float) and value.is_integer():

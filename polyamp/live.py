@@ -55,7 +55,7 @@ def from_pcm(
         values = np.frombuffer(data[:whole], sample_type).reshape(-1, channels)
         with np.errstate(over="ignore", invalid="ignore"):  # Of what is no sound; found out below.
             samples = values.mean(axis=1, dtype=np.float32) / np.float32(full_scale)
-        if not reading.is_sound(samples):
+        if not reading.are_in_range(samples):
             raise AudioError(f"the PCM data holds samples that are no sound; is it really {pcm_format}?")
         yield resampler.resample_chunk(samples) if resampler else samples
     if rest:

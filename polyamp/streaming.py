@@ -95,7 +95,7 @@ class StreamingTranscriber:
             raise DataError("the stream has been finished; start a new transcriber for another one.")
         if block.ndim != 1:
             raise DataError(f"a block of a stream must be a flat array of samples; this one is of shape {block.shape}.")
-        if not reading.is_sound(block):
+        if not reading.are_in_range(block):
             raise DataError("a block of a stream has samples that are NaN, infinite or far beyond full scale.")
         return self._events(self._stream.push(block))
 

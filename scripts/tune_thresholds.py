@@ -87,7 +87,8 @@ def _tune() -> None:
     for number in range(_ROUNDS.value):
         for name, values in candidates.items():
             for value in values:
-                trial = dataclasses.replace(best, **{name: value})
+                changed: dict[str, Any] = {name: value}
+                trial = dataclasses.replace(best, **changed)
                 if name in best.unused() and name in trial.unused():
                     continue  # The notes are the same.
                 scores = _scores(pieces, trial)

@@ -113,6 +113,17 @@ class TestSwitches:
         with pytest.raises(HParamsError, match=r"predict_onset_threshold and predict_frame_threshold"):
             self.decode(predict_onset_threshold=0.0, predict_frame_threshold=0.0)
 
+    def test_rolls_may_be_bool_and_none_may_be_missing(self):
+        rng = np.random.default_rng(0)
+        rolls = {name: rng.random((50, 88)) > 0.8 for name in ("onset", "offset", "frame", "velocity")}
+        as_numbers = {name: roll.astype(np.float32) for name, roll in rolls.items()}
+        for one in (likely(onset_peak_picking=True, onset_refinement=True), MelodicHParams()):
+            assert len(notes.from_rolls(rolls, one)) > 100
+            assert notes.from_rolls(rolls, one) == notes.from_rolls(as_numbers, one)
+        del rolls["offset"]
+        with pytest.raises(ValueError, match="offset is missing"):
+            notes.from_rolls(rolls, MelodicHParams())
+
     def test_shapes_are_checked(self):
         with pytest.raises(ValueError, match="88"):
             notes.from_rolls(self.rolls | {"frame": np.zeros((3, 88))}, MelodicHParams())

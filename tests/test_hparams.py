@@ -5,6 +5,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +108,14 @@ def test_no_text_does_anything_but_parse_or_say_why_not(text):
         assert isinstance(parse_overrides([text]), dict)
     except HParamsError:
         pass
+
+
+def test_numbers_of_numpy_are_numbers():
+    values = {"predict_onset_threshold": np.float32(0.25), "batch_size": np.int64(3), "onset_peak_picking": np.bool_(True)}
+    merged = hparams.merge(MelodicHParams(), values)
+    assert (merged.predict_onset_threshold, merged.batch_size, merged.onset_peak_picking) == (0.25, 3, True)
+    with pytest.raises(HParamsError, match="batch_size must be a int"):
+        hparams.merge(MelodicHParams(), {"batch_size": np.float32(0.5)})
 
 
 @pytest.mark.parametrize(

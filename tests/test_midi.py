@@ -67,6 +67,14 @@ def test_slow_beats_may_begin_late(tmp_path):
     np.testing.assert_allclose(onsets, some_notes().onset, rtol=0, atol=1.01 * half_a_tick)
 
 
+def test_notes_of_a_crop_that_began_before_it_begin_with_the_file(tmp_path):
+    whole = Notes.of([0.2, 0.5, 1.5], [0.8, 1.2, 2.0], [59, 60, 62])
+    notes.write_midi(notes.crop(whole, 0.8, 3.0, clip=False), tmp_path / "a.mid")
+    found = notes.read_midi(tmp_path / "a.mid")
+    assert found.pitch.tolist() == [60, 62]
+    np.testing.assert_allclose([found.onset, found.offset], [[0.0, 0.7], [0.4, 1.2]], atol=0.001)
+
+
 def test_one_beat_is_no_tempo(tmp_path):
     for beats in ([], [3.0]):
         notes.write_midi(some_notes(), tmp_path / "a.mid", 90.0, np.array(beats))

@@ -112,6 +112,30 @@ def test_the_end_of_the_file_ends_notes_also_where_nothing_else_is_there(tmp_pat
     assert (found.onset.tolist(), found.offset.tolist()) == ([0.0], [1.0])
 
 
+@pytest.mark.parametrize("control", [120, 123])
+@pytest.mark.parametrize("track", [0, 1])
+def test_a_channel_that_is_told_to_be_silent_is(tmp_path, control, track):
+    off = (480, mido.Message("control_change", control=control, value=0))
+    held = [(0, mido.Message("note_on", note=60, velocity=80))]
+    others = [*note(0, 1440, 64, channel=1), *note(480, 960, 67)]
+    tracks = [held, others]
+    tracks[track].insert(0, off)
+    tracks = [sorted(track, key=lambda one: one[0]) for track in tracks]
+    found = notes.read_midi(save(tmp_path / "a.mid", *tracks))
+    ends = dict(zip(found.pitch.tolist(), found.offset.tolist(), strict=True))
+    assert ends == {60: 0.5, 64: 1.5, 67: 1.0}  # One that begins then sounds, and so do other channels.
+
+
+def test_midi_in_a_riff_file(tmp_path):
+    content = save(tmp_path / "a.mid", note(0, 480, 60)).read_bytes()
+    header = b"RIFF" + (len(content) + 12).to_bytes(4, "little") + b"RMIDdata" + len(content).to_bytes(4, "little")
+    (tmp_path / "a.rmi").write_bytes(header + content)
+    assert notes.read_midi(tmp_path / "a.rmi") == notes.read_midi(tmp_path / "a.mid")
+    (tmp_path / "a.rmi").write_bytes(header)
+    with pytest.raises(DataError, match="not a usable MIDI file"):
+        notes.read_midi(tmp_path / "a.rmi")
+
+
 def test_files_that_count_in_frames_say_so(tmp_path):
     path = save(tmp_path / "a.mid", note(0, 480, 60))
     content = bytearray(path.read_bytes())

@@ -226,13 +226,26 @@ class TestTsv:
 
     @pytest.mark.parametrize(
         ("text", "message"),
-        [("1,2,60", "line 1"), ("#\n1,2,x,3", "line 2"), ("1,2,200,3", "pitch 200"), ("1,nan,60,3", "offset nan")],
+        [
+            ("1,2", "line 1"),
+            ("a\nb", "line 2"),
+            ("#\n1,2,x,3", "line 2"),
+            ("1,2,200,3", "pitch 200"),
+            ("1,nan,60,3", "offset nan"),
+        ],
     )
     def test_bad_lines_name_the_file(self, tmp_path, text, message):
         path = tmp_path / "bad.tsv"
         path.write_text(text)
         with pytest.raises(DataError, match=rf"bad\.tsv.*{message}"):
             notes.read_tsv(path)
+
+    def test_what_other_programs_write(self, tmp_path):
+        (tmp_path / "a.tsv").write_text("onset\toffset\tnote\n\n-0.0003\t0.5\t60\n0.5\t1\t62\t90\n")
+        assert notes.read_tsv(tmp_path / "a.tsv") == Notes.of([0.0, 0.5], [0.5, 1.0], [60, 62], [64, 90])
+        (tmp_path / "a.tsv").write_text("-0.1,0.5,60,90\n")
+        with pytest.raises(DataError, match="a.tsv: note 1 has onset -0.1"):
+            notes.read_tsv(tmp_path / "a.tsv")
 
     def test_missing_and_binary_files(self, tmp_path):
         (tmp_path / "audio.tsv").write_bytes(b"RIFF\xff\xfe\x00")

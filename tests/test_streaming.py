@@ -183,8 +183,8 @@ def test_memory_does_not_grow():
 
 @pytest.mark.parametrize(
     "block",
-    [np.zeros((2, 10)), np.array([0.1, np.nan]), np.array([np.inf]), np.array([1e18]), np.float32(0.5)],
-    ids=["stereo", "nan", "inf", "no sound", "scalar"],
+    [np.zeros((2, 10)), np.array([0.1, np.nan]), np.array([np.inf]), np.array([1e18]), np.float32([20_000.0]), np.float32(0.5)],
+    ids=["stereo", "nan", "inf", "no sound", "integers", "scalar"],
 )
 def test_what_is_no_sound_is_refused_and_nothing_is_lost(block):
     settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny")

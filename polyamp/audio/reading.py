@@ -7,6 +7,7 @@ Memory does not grow with the length of a file unless the caller keeps the block
 import contextlib
 import functools
 import io
+import numbers
 import os
 from collections.abc import Callable, Iterable, Iterator
 
@@ -21,6 +22,8 @@ from polyamp.errors import AudioError
 
 _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged and resampling would exhaust memory.
 _MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
+_MOST_IN_MEMORY = 1000.0  # Floats that are farther from zero than this are integers of which somebody has made floats,
+_LEAST_OF_WIDE = 2**15  # and integers of more than 16 bits none of which is so far from zero are those of 16 bits.
 _MOST_CHANNELS = 64
 _OPPOSITE = -0.5  # Mean product of the directions of two channels (1 rising, -1 falling) below which one has been inverted,
 _ENOUGH = 1000  # over so many samples at least that rise or fall.
@@ -101,9 +104,14 @@ def of_file(path: str | os.PathLike[str]) -> Repeated:
     return Repeated(functools.partial(stream, path))
 
 
-def is_sound(samples: np.ndarray) -> bool:
+def is_sound(samples: np.ndarray, most: float = _MAX_AMPLITUDE) -> bool:
     """Whether all samples are finite and not far beyond full scale."""
-    return bool(np.all(np.abs(samples) <= _MAX_AMPLITUDE))  # Not so for NaN.
+    return bool(np.all(np.abs(samples) <= most))  # Not so for NaN.
+
+
+def are_in_range(samples: np.ndarray) -> bool:
+    """Whether the samples of a program of someone's own can be meant as in [-1, 1]."""
+    return is_sound(samples, _MOST_IN_MEMORY)
 
 
 def as_float(samples: ArrayLike) -> np.ndarray:
@@ -133,9 +141,17 @@ def convert(samples: ArrayLike, rate: int) -> np.ndarray:
         As `read`.
 
     Raises:
-        AudioError: There are none, or not in that shape, or they are no sound.
+        AudioError: There are none, or not in that shape, or they are no sound, or are plainly not of the range that they should
+            be of.
     """
-    given = as_float(samples)
+    if not isinstance(rate, numbers.Real):
+        raise AudioError(f"a rate of {rate!r}; give the samples' rate in Hz.")
+    raw = np.asarray(samples)
+    if raw.dtype.kind == "i" and raw.dtype.itemsize > 2 and 0 < np.abs(raw).max(initial=0) < _LEAST_OF_WIDE:
+        raise AudioError(f"samples of the type {raw.dtype} that are all of 16 bits; give them as int16, or float in [-1, 1].")
+    given = as_float(raw)
+    if not are_in_range(given):
+        raise AudioError("samples that are NaN, infinite or far beyond full scale; give float in [-1, 1], or signed integers.")
     if given.ndim not in (1, 2) or given.ndim == 2 and not 0 < given.shape[1] <= _MOST_CHANNELS:
         raise AudioError(f"samples of the shape {given.shape}; give [samples] or [samples, channels].")
     channels = given.reshape(len(given), given.shape[1] if given.ndim == 2 else 1)

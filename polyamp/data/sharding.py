@@ -241,8 +241,8 @@ def set_outcome(shard: Shard, outcome: Outcome | None) -> None:
         places.remove(shard.noted_in)
         return
     places.make_folder(places.join(shard.folder, _NOTES_FOLDER))
-    note = {"fingerprint": shard.fingerprint, "contents": shard.contents}
-    note |= {"counts": outcome.counts, "failures": outcome.failures}
+    made = {"fingerprint": shard.fingerprint, "contents": shard.contents}
+    note = {**made, "counts": outcome.counts, "failures": outcome.failures}
     places.write(shard.noted_in, json.dumps(note, indent=1).encode())
 
 

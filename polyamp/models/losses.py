@@ -11,8 +11,8 @@ class RecallWeightedLogLoss(keras.losses.Loss):
     Targets and predictions `[batch, time, pitch]` in [0, 1]; soft targets (triangular onsets) are allowed.
     """
 
-    def __init__(self, true_weighing: float = 1.0, name: str = "log_loss", **kwargs):
-        super().__init__(name=name, reduction="mean_with_sample_weight", **kwargs)
+    def __init__(self, true_weighing: float = 1.0, name: str = "log_loss", dtype=None):
+        super().__init__(name=name, reduction="mean_with_sample_weight", dtype=dtype)
         self.true_weighing = true_weighing
 
     def call(self, y_true, y_pred):
@@ -28,8 +28,8 @@ class RecallWeightedLogLoss(keras.losses.Loss):
 class VelocityLoss(keras.losses.Loss):
     """Squared error of the velocity in [0, 1], at onsets only: the sample weight is 0 elsewhere (Hawthorne et al. 2018)."""
 
-    def __init__(self, name: str = "velocity_loss", **kwargs):
-        super().__init__(name=name, reduction="mean_with_sample_weight", **kwargs)
+    def __init__(self, name: str = "velocity_loss", dtype=None):
+        super().__init__(name=name, reduction="mean_with_sample_weight", dtype=dtype)
 
     def call(self, y_true, y_pred):
         return ops.square(y_true - y_pred)
@@ -52,8 +52,8 @@ class FamilyLogLoss(keras.losses.Loss):
     `absent_weight`.
     """
 
-    def __init__(self, recall_weight: float = 1.0, absent_weight: float = 1e-2, name: str = "family_log_loss", **kwargs):
-        super().__init__(name=name, reduction="sum", **kwargs)
+    def __init__(self, recall_weight: float = 1.0, absent_weight: float = 1e-2, name: str = "family_log_loss", dtype=None):
+        super().__init__(name=name, reduction="sum", dtype=dtype)
         self.recall_weight, self.absent_weight = recall_weight, absent_weight
 
     def call(self, y_true, y_pred):
@@ -75,8 +75,8 @@ class FamilyCrossentropy(keras.losses.Loss):
     family to the power of `-balance`; the loss is the weighted mean.
     """
 
-    def __init__(self, balance: float = 0.0, name: str = "family_crossentropy", **kwargs):
-        super().__init__(name=name, reduction="sum", **kwargs)
+    def __init__(self, balance: float = 0.0, name: str = "family_crossentropy", dtype=None):
+        super().__init__(name=name, reduction="sum", dtype=dtype)
         self.balance = balance
 
     def call(self, y_true, y_pred):
@@ -96,8 +96,8 @@ class FamilyRollLoss(RecallWeightedLogLoss):
     The last channel, whatever plays, always counts fully.
     """
 
-    def __init__(self, true_weighing: float = 1.0, absent_weight: float = 1e-2, name: str = "family_roll_loss", **kwargs):
-        super().__init__(true_weighing, name=name, **kwargs)
+    def __init__(self, true_weighing: float = 1.0, absent_weight: float = 1e-2, name: str = "family_roll_loss", dtype=None):
+        super().__init__(true_weighing, name=name, dtype=dtype)
         self.absent_weight = absent_weight
 
     def call(self, y_true, y_pred):

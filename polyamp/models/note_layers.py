@@ -262,7 +262,7 @@ class SplitNotes(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="polyamp")
-class PitchFeatures(keras.layers.Layer):
+class PitchFeatures(FixedFloat32Layer):
     """How high and how long each note is, `[batch, notes, 10]`: eight overlapping octaves, and two functions of the length."""
 
     def call(self, notes):

@@ -76,7 +76,7 @@ def _harmonics_network(hparams: TimbreHParams, name: str) -> keras.Model:
     for number, units in enumerate(hparams.timbre_patch_units, start=1):
         x = layers.Dense(units, activation="relu", name=f"timbre_dense{number}")(x)
         x = layers.Dropout(hparams.timbre_dropout, name=f"timbre_dropout{number}")(x)
-    pitch = MergeNotes(name="timbre_merged_pitch")(PitchFeatures(name="timbre_pitch", dtype="float32")(notes))
+    pitch = MergeNotes(name="timbre_merged_pitch")(PitchFeatures(name="timbre_pitch")(notes))
     x = layers.Concatenate(name="timbre_evidence", dtype="float32")([x, pitch])
     x = layers.Dense(constants.NUM_FAMILIES, activation="softmax", dtype="float32", name="timbre_family")(x)
     family = SplitNotes(name="family", dtype="float32")(x, notes)
@@ -105,9 +105,7 @@ def _pitch_shared_network(hparams: TimbreHParams, name: str) -> keras.Model:
                 x, hparams.timbre_mixing_channels, hparams.timbre_mixing_intervals, f"timbre_mixing{number}"
             )
     x = NoteFeatures(frame_rate, name="timbre_of_notes")(x, notes)  # [batch, notes, 3 * channels]
-    x = layers.Concatenate(name="timbre_evidence", dtype="float32")(
-        [x, PitchFeatures(name="timbre_pitch", dtype="float32")(notes)]
-    )
+    x = layers.Concatenate(name="timbre_evidence", dtype="float32")([x, PitchFeatures(name="timbre_pitch")(notes)])
     x = MergeNotes(name="timbre_merged")(x)
     for number, units in enumerate(hparams.timbre_note_units, start=1):
         x = layers.Dense(units, activation="relu", name=f"timbre_dense{number}")(x)

@@ -37,7 +37,7 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
     neither a weak frame in between nor a doubtful offset cuts a note short.
 
     Args:
-        rolls: Probabilities "onset", "offset", "frame" and "velocity", `[time, 88]`.
+        rolls: Probabilities "onset", "offset", "frame" and "velocity", `[time, 88]`, or bool.
         hparams: Decoding settings and hop.
 
     Returns:
@@ -45,12 +45,12 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
         what `onset_bias_ms` moves below it) or of no length.
 
     Raises:
-        ValueError: The rolls are not of one shape `[time, 88]`.
+        ValueError: The rolls are not of one shape `[time, 88]`, or one is missing.
     """
     _check(rolls)
     groups = []
     for first in range(0, constants.NUM_PITCHES, _GROUP):
-        group = {name: np.asarray(rolls[name])[:, first : first + _GROUP] for name in constants.ROLLS}
+        group = {name: _group(rolls[name], first) for name in constants.ROLLS}
         onset_frame, offset_frame, pitch_index, velocity = _decode(group, hparams)
         groups.append((onset_frame, offset_frame, pitch_index + first + constants.MIN_MIDI_PITCH, velocity))
     onset_frame, offset_frame, pitch, velocity = (np.concatenate(column) for column in zip(*groups, strict=True))
@@ -87,8 +87,17 @@ def _decode(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> tuple[n
     return onset_frame, offset_frame, pitch_index, velocity
 
 
+def _group(roll: np.ndarray, first: int) -> np.ndarray:
+    """A roll's probabilities of `_GROUP` pitches from one on."""
+    group = np.asarray(roll)[:, first : first + _GROUP]
+    return group.astype(np.float32) if group.dtype == bool else group
+
+
 def _check(rolls: Mapping[str, np.ndarray]) -> None:
     """Raises `ValueError` where rolls do not fit together."""
+    missing = [name for name in constants.ROLLS if name not in rolls]
+    if missing:
+        raise ValueError(f"rolls need {', '.join(constants.ROLLS)}; {', '.join(missing)} is missing.")
     shapes = {name: np.shape(rolls[name]) for name in constants.ROLLS}
     num_frames = shapes["onset"][0] if shapes["onset"] else 0
     if any(shape != (num_frames, constants.NUM_PITCHES) for shape in shapes.values()):

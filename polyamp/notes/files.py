@@ -5,6 +5,7 @@ never does.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ import numpy as np
 from polyamp import atomic, constants
 from polyamp.errors import DataError, PolyampError
 from polyamp.notes import clock, midi_tracks
-from polyamp.notes.arrays import Notes
+from polyamp.notes.arrays import DEFAULT_VELOCITY, Notes, crop
 
 if TYPE_CHECKING:
     from note_seq.protobuf import music_pb2
 
+_ROUNDING = 0.002  # Seconds.
 _DRUM_CHANNEL = 9  # Counted from 0.
 
 
@@ -92,10 +94,11 @@ def read_midi(path: str | os.PathLike, apply_sustain: bool = True, use_drums: bo
 def read_tsv(path: str | os.PathLike) -> Notes:
     """Notes from lines of `onset, offset, pitch, velocity` (seconds and MIDI numbers), separated by tabs or commas.
 
-    Lines that are empty or start with `#` are skipped; an offset before its onset, as rounding makes them, counts as the onset.
+    Lines that are empty or start with `#` are skipped, and a first line of words. Velocities may be missing, from all lines or
+    some. What rounding makes counts as what it was: an offset before its onset as the onset, an onset just before 0 as 0.
 
     Raises:
-        DataError: The file cannot be read or a line does not hold four numbers; names the line.
+        DataError: The file cannot be read or a line does not hold three or four numbers; names the line.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -104,14 +107,17 @@ def read_tsv(path: str | os.PathLike) -> Notes:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not a text file of notes.") from error
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
+    numbered = [(number, line) for number, line in numbered if line and not line.startswith("#")]
+    if numbered and not re.search(r"\d", numbered[0][1]):
+        del numbered[0]
+    for number, line in numbered:
         try:
-            onset, offset, pitch, velocity = (float(value) for value in line.replace("\t", ",").split(",")[:4])
+            onset, offset, pitch, *rest = (float(value) for value in line.replace("\t", ",").split(",")[:4])
         except ValueError as error:
             raise DataError(f"{path}, line {number}: expected onset, offset, pitch, velocity; got {line!r}.") from error
-        rows.append((onset, onset if offset < onset else offset, pitch, velocity))
+        onset = 0.0 if -_ROUNDING < onset < 0 else onset
+        rows.append((onset, onset if offset < onset else offset, pitch, *(rest or [DEFAULT_VELOCITY])))
     try:
         return Notes.of(*np.array(rows, np.float64).reshape(-1, 4).T)
     except DataError as error:
@@ -132,6 +138,7 @@ def write_midi(
 
     Args:
         notes: Notes. Of one pitch and program they should not overlap, as in a MIDI file the first end would be that of all.
+            Those that began before the file does, as in a crop, begin with it.
         path: File to write; its folder must exist.
         qpm: Tempo of the file in quarter notes per minute, 4 to 4000.
         beats: When the beats are, in seconds (`beats.track`): each is at a quarter note then (`clock.on_beats`), whatever
@@ -142,6 +149,8 @@ def write_midi(
     """
     if not 4 <= qpm <= 4000:
         raise PolyampError(f"a tempo of {qpm} quarter notes per minute does not fit a MIDI file; use 4 to 4000.")
+    if len(notes) and notes.onset.min() < 0:
+        notes = crop(notes, 0.0, np.inf)
     last_time = float(notes.offset.max()) if len(notes) else 0.0
     if beats is not None and len(beats) > 1:
         when = clock.on_beats(beats, last_time)

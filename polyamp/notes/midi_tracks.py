@@ -13,6 +13,7 @@ import mido
 
 _OF_ALL = ("set_tempo", "time_signature", "key_signature")
 _SUSTAIN = 64
+_SILENCE = (120, 123)  # All sound off, all notes off.
 _MOST_TICKS = 20_000_000  # Six hours in the usual units; readers need 24 bytes for each, and damaged files have billions.
 
 _Message: TypeAlias = mido.Message | mido.MetaMessage
@@ -26,16 +27,18 @@ def as_played(content: bytes) -> bytes:
     - Tempos and signatures of all tracks are in the first.
     - A track with notes before it has a program for their channel has the programs that other tracks give it.
     - Tracks of one channel whose programs are the same, as those of a pianist's hands, have one sustain pedal.
-    - Notes that nothing ends do so with the file.
+    - Notes that nothing ends do so with the file, and all of a channel where it is told to be silent.
     - A program that changes where notes end holds for those after them. (A note during which it changes has, as pretty_midi
       reads it, the later one.)
 
     Args:
-        content: The file's; files of type 0 and 2 stay as they are, but for the notes.
+        content: The file's, perhaps in a RIFF file; files of type 0 and 2 stay as they are, but for the notes.
 
     Raises:
         Exception: It is no MIDI file; mido raises whatever comes up.
     """
+    if content.startswith(b"RIFF"):
+        content = content[max(content.find(b"MThd"), 0) :]
     midi = mido.MidiFile(file=io.BytesIO(content))
     if midi.ticks_per_beat <= 0:
         units = "SMPTE frames, not in quarter notes" if midi.ticks_per_beat else "no unit of time"
@@ -46,6 +49,9 @@ def as_played(content: bytes) -> bytes:
     end = max((sum(message.time for message in track) for track in midi.tracks), default=0)
     if end > _MOST_TICKS:
         raise ValueError(f"it lasts for {end} ticks and is probably damaged; {_MOST_TICKS} can be read")
+    if midi.type != 2:
+        orders = [one for track in tracks for one in track if one[1].type == "control_change" and one[1].control in _SILENCE]
+        tracks = [_silenced(track, orders) for track in tracks]
     tracks = [track + _missing_ends(track, end) for track in tracks]
     if midi.type == 1 and tracks:
         shared = [one for track in tracks for one in track if one[1].type in _OF_ALL]
@@ -95,6 +101,18 @@ def _programs_after_ends(messages: list[_Message]) -> list[_Message]:
 
 def _starts(message: _Message) -> bool:
     return message.type == "note_on" and message.velocity > 0
+
+
+def _silenced(track: _Timed, orders: _Timed) -> _Timed:
+    """A track with ends of all notes of the channels that are told to be silent, whatever track that is in."""
+    pitches = {(message.channel, message.note) for _, message in track if _starts(message)}
+    ends = [
+        (tick, mido.Message("note_off", channel=channel, note=note))
+        for tick, order in orders
+        for channel, note in sorted(pitches)
+        if channel == order.channel
+    ]
+    return ends + track  # Before what begins at the same tick.
 
 
 def _missing_ends(track: _Timed, end: int) -> _Timed:

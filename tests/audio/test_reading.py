@@ -245,6 +245,30 @@ def test_truncated_audio_of_gigabytes_is_an_error(tmp_path, name, length):
     assert_one_line(error, tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("samples", "rate", "message"),
+    [
+        (np.float32([0.0, 20_000.0]), RATE, "far beyond full scale; give float in"),
+        (np.float64([0.0, np.nan]), RATE, "NaN"),
+        ([0, -12_000, 900], RATE, "int64 that are all of 16 bits; give them as int16"),
+        (np.int32([5, -5]), RATE, "int32 that are all of 16 bits"),
+        (np.zeros(100), None, "a rate of None"),
+        (np.zeros(100), "44100", "a rate of '44100'"),
+    ],
+)
+def test_samples_of_another_range_are_errors(samples, rate, message):
+    with pytest.raises(AudioError, match=message):
+        reading.convert(samples, rate)
+
+
+def test_integers_of_all_widths_are_of_their_full_range():
+    for dtype in (np.int8, np.int16, np.int32, np.int64):
+        half = np.array([np.iinfo(dtype).max // 2 + 1, 0], dtype)
+        np.testing.assert_array_equal(reading.convert(half, RATE), [0.5, 0.0])
+    assert len(reading.convert(np.zeros(10, np.int64), RATE)) == 10
+    assert reading.convert(np.float32([5.0, 0.0]), np.int64(RATE)).max() == 5.0
+
+
 def mp3_that_guesses_too_short(path):
     """Twelve seconds at a rate of bits that falls, without the tag of its encoder in the first frame: a guess says four."""
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * 44_100)

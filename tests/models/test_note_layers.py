@@ -6,7 +6,7 @@ import pytest
 
 from polyamp import hparams, models
 from polyamp.models import full, losses, timbre
-from polyamp.models.note_layers import CropAndPool, NoteFeatures, NotePatches, NoteRolls
+from polyamp.models.note_layers import CropAndPool, NoteFeatures, NotePatches, NoteRolls, PitchFeatures
 
 RATE = 31.25
 LIST = np.zeros((2, 4, 3), np.float32)  # Padded; a note before the start, one beyond the end, one at the top of the keyboard.
@@ -115,6 +115,17 @@ def test_features_of_notes_are_means_at_their_pitch():
             inside = (frame > first) & (frame < last)
             expected = of_pitch[inside].mean(axis=0) if inside.any() else np.zeros(3)
             np.testing.assert_allclose(pooled[b, n, 3 * k : 3 * k + 3], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_lengths_of_late_notes_are_told_in_any_precision(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        found = numpy(PitchFeatures()(np.array([[[60, 19.0, 19.05]]], np.float32)))
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_allclose(found[0, 0, 8:], np.exp([-0.5, -0.1]), atol=1e-4)
 
 
 def test_decoded_notes_are_those_of_hand_made_rolls():
