@@ -80,7 +80,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(beam_options: Sequence[str]) -> None:
-    startup.start_keras()
     from polyamp.data import places, sharding
     from polyamp.errors import DataError
 
@@ -100,6 +99,8 @@ def _run(beam_options: Sequence[str]) -> None:
         )
     places.make_folder(_OUTPUT_DIR.value)
     missing = sharding.missing(shards)
+    if missing:
+        startup.start_keras()  # Only now: mistakes are told at once.
     if beam_options:
         _write_with_beam(missing, beam_options)
     else:

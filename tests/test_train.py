@@ -1,8 +1,10 @@
 """Training: it learns, resumes as if it had not stopped, keeps the best, stops in good order, and runs on another backend."""
 
+import functools
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,24 +46,40 @@ def data(tmp_path_factory):
     return str(path)
 
 
+def train_tiny(data, folder, **changes):
+    """Calls `train.train` with the tiny preset; keyword arguments change its own, `hparams` is a dict."""
+    settings = hparams.resolve("MELODIC", "tiny", {"augment_probability": 0, **changes.pop("hparams", {})})
+    arguments = {
+        "model_type": "MELODIC",
+        "examples_path": data,
+        "model_dir": folder / "models",
+        "model_id": "a",
+        "cache_dir": str(folder / "cache"),
+        "num_steps": 2,
+        "checkpoint_interval": 2,
+    }
+    return train.train(hparams=settings, **{**arguments, **changes})
+
+
 @pytest.fixture
 def run(data, tmp_path):
-    """Calls `train.train` with the tiny preset; keyword arguments change its own, `hparams` is a dict."""
+    """`train_tiny` in a folder of the test's own."""
+    return functools.partial(train_tiny, data, tmp_path)
 
-    def start(**changes):
-        settings = hparams.resolve("MELODIC", "tiny", {"augment_probability": 0, **changes.pop("hparams", {})})
-        arguments = {
-            "model_type": "MELODIC",
-            "examples_path": data,
-            "model_dir": tmp_path / "models",
-            "model_id": "a",
-            "cache_dir": str(tmp_path / "cache"),
-            "num_steps": 2,
-            "checkpoint_interval": 2,
-        }
-        return train.train(hparams=settings, **{**arguments, **changes})
 
-    return start
+@pytest.fixture(scope="module")
+def two_steps(data, tmp_path_factory):
+    """A folder with what `run()` leaves."""
+    folder = tmp_path_factory.mktemp("two_steps")
+    train_tiny(data, folder)
+    return folder
+
+
+@pytest.fixture
+def begun(two_steps, tmp_path):
+    """The checkpoint of a training of two steps, as `run()` returns it."""
+    shutil.copytree(two_steps, tmp_path, dirs_exist_ok=True)
+    return checkpoint.step_path(tmp_path / "models" / "MELODIC" / "a", 2)
 
 
 def logged(path):
@@ -111,7 +129,7 @@ def test_with_dropout_too(run):
     """Random numbers of layers follow from seed and step; resumed, the seed need not be given again."""
     published = {"architecture": "onsets_frames", "spec_type": "mel", "spec_n_bins": 32, "fc_dropout": 0.5, "fc_size": 8}
     published |= {"num_filters": [2], "temporal_sizes": [3], "freq_sizes": [3], "pool_sizes": [2], "conv_dropout": 0.25}
-    published |= dict.fromkeys(("onset_lstm_units", "offset_lstm_units", "frame_lstm_units", "combined_lstm_units"), 2)
+    published |= {"onset_lstm_units": 0, "offset_lstm_units": 0, "combined_lstm_units": 2}  # One is enough, and slow.
     changes = {"num_steps": 4, "checkpoint_interval": 2, "load_id": "", "seed": 7, "hparams": published}
     whole = run(model_id="whole", **changes)
     run(model_id="parts", **changes)
@@ -122,21 +140,19 @@ def test_with_dropout_too(run):
     assert_same_weights(whole, other, same=False, atol=1e-5)
 
 
-def test_nothing_to_do_when_the_step_is_reached_already(run):
-    path = run()
-    before = path.stat().st_mtime_ns
-    assert run() == path
-    assert path.stat().st_mtime_ns == before
+def test_nothing_to_do_when_the_step_is_reached_already(run, begun):
+    before = begun.stat().st_mtime_ns
+    assert run() == begun
+    assert begun.stat().st_mtime_ns == before
 
 
-def test_load_id_starts_from_other_weights_and_empty_from_random(run):
-    first = run()
+def test_load_id_starts_from_other_weights_and_empty_from_random(run, begun):
     from_a = run(model_id="b", load_id="a", hparams={"learning_rate": 0.0})
     fresh = run(model_id="c", load_id="", seed=5, hparams={"learning_rate": 0.0})
-    trained = {name for name in weights_of(first) if "moving" not in name}
+    trained = {name for name in weights_of(begun) if "moving" not in name}
     for name in trained:
-        np.testing.assert_array_equal(weights_of(first)[name], weights_of(from_a)[name])
-    assert_same_weights(first, fresh, same=False)
+        np.testing.assert_array_equal(weights_of(begun)[name], weights_of(from_a)[name])
+    assert_same_weights(begun, fresh, same=False)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +179,8 @@ def test_bfloat16_on_a_processor_without_it_is_warned_of(tmp_path, monkeypatch, 
     assert len(said) == warns
 
 
-def test_only_the_named_layers_learn(run):
-    first = weights_of(run())
+def test_only_the_named_layers_learn(run, begun):
+    first = weights_of(begun)
     second = weights_of(run(model_id="b", load_id="a", hparams={"train_layers": "block2, heads"}))
     changed = {name for name in first if (first[name] != second[name]).any()}
     assert {name.split("/")[-2] for name in changed} == {"block2_conv", "block2_norm", "heads"}
@@ -176,20 +192,18 @@ def test_layers_that_are_not_there_cannot_learn(run):
         run(hparams={"train_layers": "heads,head5"})
 
 
-def test_other_dimensions_are_refused_before_anything_is_overwritten(run):
-    path = run()
+def test_other_dimensions_are_refused_before_anything_is_overwritten(run, begun):
     with pytest.raises(HParamsError, match="channels"):
         run(hparams={"channels": 4}, num_steps=4)
-    assert json.loads((path.parent / "hparams.json").read_text())["channels"] == 8
+    assert json.loads((begun.parent / "hparams.json").read_text())["channels"] == 8
     with pytest.raises(HParamsError, match="channels"):
         run(hparams={"channels": 4}, model_id="b", load_id="a")
     with pytest.raises(CheckpointError, match="nowhere"):
         run(model_id="c", load_id="nowhere")
 
 
-def test_a_truncated_own_checkpoint_stops_the_run(run):
-    path = run()
-    path.write_bytes(path.read_bytes()[:1000])
+def test_a_truncated_own_checkpoint_stops_the_run(run, begun):
+    begun.write_bytes(begun.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="truncated"):
         run(num_steps=4)
 
@@ -342,33 +356,31 @@ def test_a_folder_that_cannot_be_read_keeps_nothing_from_starting(run, caplog):
     assert "Not considered as a start" in caplog.text and "hparams.json: missing" in caplog.text
 
 
-def test_a_recent_checkpoint_that_does_not_fit_is_passed_over_and_one_that_does_is_taken(run):
-    fits = run()
+def test_a_recent_checkpoint_that_does_not_fit_is_passed_over_and_one_that_does_is_taken(run, begun):
     run(model_id="other", hparams={"channels": 4})
     taken = run(model_id="b", hparams={"learning_rate": 0.0})
-    for name in {name for name in weights_of(fits) if "moving" not in name}:
-        np.testing.assert_array_equal(weights_of(fits)[name], weights_of(taken)[name])
+    for name in {name for name in weights_of(begun) if "moving" not in name}:
+        np.testing.assert_array_equal(weights_of(begun)[name], weights_of(taken)[name])
 
 
-def test_a_resumed_run_has_the_learning_rate_and_schedule_that_it_is_given(run):
-    before, path = run(), run(num_steps=4, hparams={"learning_rate": 0.0})
+def test_a_resumed_run_has_the_learning_rate_and_schedule_that_it_is_given(run, begun):
+    path = run(num_steps=4, hparams={"learning_rate": 0.0})
     for name in {name for name in weights_of(path) if "moving" not in name}:
-        np.testing.assert_array_equal(weights_of(before)[name], weights_of(path)[name])
+        np.testing.assert_array_equal(weights_of(begun)[name], weights_of(path)[name])
     assert checkpoint_file.read(run(num_steps=6, hparams={"lr_schedule": "one_cycle"}))[1]["step"] == 6
 
 
-def test_settings_that_cannot_be_gone_on_with_change_nothing(run):
-    path = run()
-    settings = (path.parent / "hparams.json").read_text()
+def test_settings_that_cannot_be_gone_on_with_change_nothing(run, begun):
+    settings = (begun.parent / "hparams.json").read_text()
     with pytest.raises(
         PolyampError, match="Go on with the train_layers, melodic_trainable and optimizer of before, or .*--load_id=a"
     ):
         run(num_steps=4, hparams={"train_layers": "heads", "learning_rate": 0.5})
-    assert (path.parent / "hparams.json").read_text() == settings
+    assert (begun.parent / "hparams.json").read_text() == settings
 
 
-def test_weights_alone_are_no_training_to_go_on_with(run, tmp_path):
-    loaded = checkpoint.load_model("MELODIC", run().parents[2])
+def test_weights_alone_are_no_training_to_go_on_with(run, begun, tmp_path):
+    loaded = checkpoint.load_model("MELODIC", begun.parents[2])
     mean = checkpoint.save_as_new(tmp_path / "models" / "MELODIC" / "mean", loaded.model, loaded.hparams, 2)
     settings = (mean.parent / "hparams.json").read_text()
     with pytest.raises(PolyampError, match="weights alone, .*--load_id=mean"):
