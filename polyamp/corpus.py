@@ -198,27 +198,17 @@ def write(job: Job, found: Notes, seconds: float, model: Mapping[str, Any]) -> N
     Raises:
         PolyampError: A file cannot be written.
     """
-    families = instruments.families_of(found)
     listing: dict[str, Any] = {
         "audio": job.audio,
         "seconds": round(seconds, 3),
         "polyamp": polyamp.__version__,
         "model": dict(model),
-        "notes": [
-            {
-                "onset": round(float(found.onset[number]), 4),
-                "offset": round(float(found.offset[number]), 4),
-                "pitch": int(found.pitch[number]),
-                "velocity": int(found.velocity[number]),
-                "program": int(found.program[number]),
-                "family": constants.FAMILIES[families[number]],
-            }
-            for number in range(len(found))
-        ],
+        "notes": notes.listed(found),
     }
-    if model["type"] != "FULL":  # Does not tell instruments.
-        for note in listing["notes"]:
-            del note["program"], note["family"]
+    if model["type"] == "FULL":  # The others do not tell instruments.
+        families = instruments.families_of(found).tolist()
+        for note, program, family in zip(listing["notes"], found.program.tolist(), families, strict=True):
+            note |= {"program": program, "family": constants.FAMILIES[family]}
     places.make_folder(places.folder(job.output))
     with places.writing(job.midi) as path:
         notes.write_midi(found, path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from absl import logging
 from tqdm import tqdm
 
 from polyamp import atomic, constants, globs, notes, startup
@@ -97,6 +98,8 @@ def predict(
     if not jobs:
         return Summary((), tuple(failures))
     loaded = load(model_type, model_dir, load_id, model_id, load_full, overrides or {})
+    if model_dir is not None:
+        logging.info("Weights: %s.", " and ".join(map(str, loaded.paths)))
     melodic = load("MELODIC") if model_type == "TIMBRE" else None
     written = []
     source_of: dict[str, Path] = {}  # Of each file that has been written, whatever the ways to spell it.

@@ -36,15 +36,8 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
     mean = posteriors.mean(axis=0)
     order = mean.argsort(kind="stable")[::-1]
     listed = [
-        {
-            "onset": round(float(found.onset[number]), 4),
-            "offset": round(float(found.offset[number]), 4),
-            "pitch": int(found.pitch[number]),
-            "velocity": int(found.velocity[number]),
-            "family": constants.FAMILIES[posterior.argmax()],
-            "probability": round(float(posterior.max()), 4),
-        }
-        for number, posterior in enumerate(posteriors)
+        {**note, "family": constants.FAMILIES[posterior.argmax()], "probability": round(float(posterior.max()), 4)}
+        for note, posterior in zip(notes.listed(found), posteriors, strict=True)
     ]
     probabilities = {constants.FAMILIES[family]: round(float(mean[family]), 4) for family in order}
     return {"family": constants.FAMILIES[order[0]], "probabilities": probabilities, "notes": listed}

@@ -1,5 +1,6 @@
 """Notes as arrays, their label rolls (against note-seq and by hand), NoteSequences and label files."""
 
+import json
 import time
 
 import numpy as np
@@ -65,6 +66,14 @@ class TestNotes:
         loud = some[some.velocity > 60]
         assert 0 < len(loud) < 20 and (loud.velocity > 60).all()
         assert some == some[:] and some != loud
+
+    def test_listed_for_json(self):
+        found = notes.listed(Notes.of([0.123456, 1], [0.5, 2.00004], [60, 61], [80, 1]))
+        assert json.loads(json.dumps(found)) == [
+            {"onset": 0.1235, "offset": 0.5, "pitch": 60, "velocity": 80},
+            {"onset": 1.0, "offset": 2.0, "pitch": 61, "velocity": 1},
+        ]
+        assert notes.listed(Notes.empty()) == []
 
     def test_concatenate_sorts_again(self):
         first, second = Notes.of([0, 2], [1, 3], [60, 61]), Notes.of([1], [2], [62], program=[40])

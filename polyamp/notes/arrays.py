@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -144,6 +145,13 @@ def to_midi_velocity(velocity: np.ndarray) -> np.ndarray:
     """MIDI velocities 1 to 127 of velocities in [0, 1]."""
     scaled = np.rint(np.clip(np.nan_to_num(velocity), 0, 1) * constants.MAX_MIDI_VELOCITY)
     return np.maximum(scaled, 1).astype(np.int64)
+
+
+def listed(notes: Notes) -> list[dict[str, Any]]:
+    """Notes for a JSON file: "onset" and "offset" in seconds, to 0.1 ms, MIDI "pitch" and "velocity" of each."""
+    columns = {"onset": notes.onset.round(4), "offset": notes.offset.round(4), "pitch": notes.pitch, "velocity": notes.velocity}
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def shifted(notes: Notes, seconds: float) -> Notes:
