@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from absl import logging
 
 from polyamp import callbacks, checkpoint, constants, windows
 from polyamp import hparams as hparams_lib
@@ -113,6 +114,8 @@ def batches(
     paths = records.expand_paths(examples_path)
     directory = Path(cache_dir) / cache.cache_key(paths, front_end.get_config())
     spectra = cache.build(directory, records.read(paths, on_error="skip"), functools.partial(spectrum, front_end))
+    if spectra.is_labelled.any() and not any(map(len, spectra.notes)):
+        logging.warning("%s: none of its recordings has a note; all that can be learned from them is silence.", examples_path)
     if isinstance(hparams, AutoregressiveHParams):
         return state_batches.cached_batches(spectra, hparams, progress.seed, progress.step, num_steps)
     if isinstance(hparams, TimbreHParams):

@@ -214,6 +214,13 @@ def test_no_examples_is_an_error_before_a_folder_is_made(run, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
+def test_recordings_without_any_note_are_warned_of(run, tmp_path, caplog):
+    silent = Example("silent", np.zeros(64_000, np.float32), Notes.empty(), (90, 90))
+    records.write(tmp_path / "silent.tfrecord", [silent])
+    run(examples_path=str(tmp_path / "silent.tfrecord"))
+    assert "silent.tfrecord: none of its recordings has a note" in caplog.text
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_to_end_save_the_step_in_progress_first(run, tmp_path, monkeypatch, number):
     original = cache.batch
