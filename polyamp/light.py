@@ -133,7 +133,10 @@ def _spectrum(run: _Signature, window: np.ndarray, hop_length: int) -> np.ndarra
 
 
 def num_threads() -> int:
-    """As many as the process has processors."""
+    """As many as OMP_NUM_THREADS says, or else as the process has processors."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

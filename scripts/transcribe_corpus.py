@@ -10,6 +10,7 @@ cannot be transcribed are listed in failed.jsonl in the output folder and tried 
 may be gs://, s3:// and the like.
 """
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -77,6 +78,8 @@ def _run(options: Sequence[str]) -> None:
     missing = corpus.unfinished(jobs)
     if len(missing) < len(jobs):
         corpus.check_origins(jobs, beam_corpus.described(weights, predict.load(*weights.where)))
+    if any("multi_processing" in option for option in options):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # Of each worker, of which there are enough.
     size = _AT_A_TIME.value or max(1, len(missing))
     counters: Counter[str] = Counter()
     with tqdm(total=len(missing), unit="recording", disable=None) as progress:

@@ -273,3 +273,12 @@ def test_how_loud_a_recording_is_does_not_matter(audio, model_type):
     loud = transcribe.transcribe(loaded.model, lambda: [audio], loaded.hparams)
     soft = transcribe.transcribe(loaded.model, lambda: [audio * np.float32(0.2)], loaded.hparams)
     assert equal(soft, loud)
+
+
+def test_threads_are_as_many_as_processors_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert light.num_threads() == processors
+    for said, threads in (("3", 3), ("", processors), ("0", processors), ("many", processors)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert light.num_threads() == threads
