@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -107,8 +108,11 @@ def test_learns_to_find_the_onsets_of_a_simple_melody(run):
     assert at_truth > 10 * onset.mean()
 
 
-def test_writes_numbered_checkpoints_settings_and_logs_and_keeps_few(run):
+def test_writes_numbered_checkpoints_settings_and_logs_and_keeps_few(run, monkeypatch):
+    step, traced = keras.Model.train_step, []
+    monkeypatch.setattr(keras.Model, "train_step", lambda self, batch: traced.append(self) or step(self, batch))
     path = run(num_steps=7, keep_checkpoint_max=2)
+    assert len(traced) == 1  # Which takes longer than the seven steps.
     assert [p.name for p in checkpoint.numbered(path.parent)] == ["ckpt-00000006.npz", "ckpt-00000007.npz"]
     assert checkpoint.load_model("MELODIC", path.parents[2]).step == 7
     assert json.loads((path.parent / "hparams.json").read_text())["channels"] == 8
