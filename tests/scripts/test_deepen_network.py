@@ -1,6 +1,7 @@
 """scripts/deepen_network.py: more blocks that change next to nothing and can learn."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -10,11 +11,13 @@ from polyamp import checkpoint, checkpoint_file, hparams, models
 from polyamp.errors import CheckpointError, HParamsError
 
 
-@pytest.fixture
-def runs(tmp_path):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
     """A model folder with Melodic models "shared" and "published", Timbre "alone", Full "joint" and Autoregressive
     "live", at step 3."""
-    published = {"architecture": "onsets_frames", "spec_type": "mel"}
+    folder = tmp_path_factory.mktemp("runs")
+    published = {"architecture": "onsets_frames", "spec_type": "mel", "num_filters": [2, 2, 4, 4], "fc_size": 8}
+    published |= {"onset_lstm_units": 0, "offset_lstm_units": 0, "combined_lstm_units": 0}
     for seed, (kind, model_id, overrides) in enumerate(
         (
             ("MELODIC", "shared", {}),
@@ -26,7 +29,14 @@ def runs(tmp_path):
     ):
         settings = hparams.resolve(kind, "tiny", overrides)
         keras.utils.set_random_seed(seed)
-        checkpoint.save_as_new(checkpoint.folder(tmp_path, kind, model_id), models.build(kind, settings), settings, step=3)
+        checkpoint.save_as_new(checkpoint.folder(folder, kind, model_id), models.build(kind, settings), settings, step=3)
+    return folder
+
+
+@pytest.fixture
+def runs(written, tmp_path):
+    """A copy of it."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -86,7 +96,7 @@ def test_a_full_model_gives_its_melodic_part(load, runs):
         (
             "published",
             {
-                "num_filters": [48, 48, 96, 96, 96],
+                "num_filters": [2, 2, 4, 4, 4],
                 "temporal_sizes": [3] * 5,
                 "freq_sizes": [3] * 5,
                 "pool_sizes": [1, 2, 2, 1, 1],
