@@ -14,6 +14,7 @@ written by the workers of any engine that Beam knows, and the folders may be gs:
       --runner=DirectRunner --direct_num_workers=0 --direct_running_mode=multi_processing
 """
 
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,6 +84,8 @@ def _run(beam_options: Sequence[str]) -> None:
     from polyamp.data import places, sharding
     from polyamp.errors import DataError
 
+    if beam_options and importlib.util.find_spec("apache_beam") is None:
+        raise DataError(f'{beam_options[0]} needs Apache Beam: pip install -e ".[beam]"; without it, leave it out.')
     if 0 < _MAX_LENGTH.value < _MIN_LENGTH.value:
         raise DataError(f"--min_length={_MIN_LENGTH.value:g} is above --max_length={_MAX_LENGTH.value:g}.")
     settings = sharding.Settings(_MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value, _ROOM_COPIES.value, _LEVEL_DB.value)
@@ -122,12 +125,8 @@ def _write_here(shards: "Sequence[Shard]") -> None:
 def _write_with_beam(shards: "Sequence[Shard]", options: Sequence[str]) -> None:
     from absl import logging
 
-    from polyamp.errors import DataError
+    from polyamp.data import beam_preparation
 
-    try:
-        from polyamp.data import beam_preparation
-    except ImportError as error:
-        raise DataError(f'{options[0]} needs Apache Beam: pip install -e ".[beam]"; without it, leave it out.') from error
     for name, value in sorted(beam_preparation.write(shards, options).items()):
         logging.info("counter %s: %d", name, value)
 

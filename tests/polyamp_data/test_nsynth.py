@@ -2,8 +2,7 @@
 
 import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,6 @@ from polyamp.data.example import NOTE_QUALITIES, NOTE_SOURCES, NoteExample
 from polyamp.data.recording import hold_out
 from polyamp.errors import AudioError, DataError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "create_tfrecords.py"
 FAMILY_NUMBERS = {"bass": 0, "guitar": 3, "vocal": 10}  # As published.
 
 
@@ -239,15 +237,13 @@ def test_problems_are_one_line_errors(tmp_path: Path):
             note_files.find("nsynth", tmp_path)
 
 
-def test_the_script_writes_notes_in_shards_with_instruments_held_out(tmp_path: Path):
+def test_the_script_writes_notes_in_shards_with_instruments_held_out(load: Callable, tmp_path: Path):
     source = tmp_path / "in"
     source.mkdir()
     _manifest(source)
-    flags = ("--dataset=notes", f"--input_dir={source}", f"--output_dir={tmp_path / 'out'}", "--num_shards=1")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *flags, "--hold_out=spectmorph"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    folders = {"input_dir": source, "output_dir": tmp_path / "out"}
+    script, _ = load("create_tfrecords", dataset="notes", **folders, num_shards=1, hold_out="spectmorph")
+    assert script.main(["create_tfrecords"]) == 0
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         "train.tfrecord-00000-of-00001",
         "validation.tfrecord-00000-of-00001",

@@ -6,8 +6,7 @@ real data sets (maestro/, slakh/babyslakh_16k/, slakh/slakh2100_flac_redux/), on
 
 import csv
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -135,19 +134,18 @@ def _prepare(name: str, folder: Path, data_dir: Path, config: str = "segments") 
     return builder
 
 
-def _write_tfrecords(folders: dict[str, Path], output: Path) -> None:
-    """What `scripts/create_tfrecords.py` writes by default, to a folder for each data set; in one process, which saves time."""
-    flags = [[f"--dataset={name}", f"--input_dir={path}", f"--output_dir={output / name}"] for name, path in folders.items()]
-    code = "import create_tfrecords as script; from absl import flags\n"
-    code += f"for given in {flags}: flags.FLAGS(['create_tfrecords', *given]); assert not script.main([])"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "scripts", env=os.environ | {"TQDM_DISABLE": "1"})
+def _write_tfrecords(load: Callable, folders: dict[str, Path], output: Path) -> None:
+    """What `scripts/create_tfrecords.py` writes by default, to a folder for each data set."""
+    for name, path in folders.items():
+        script, _ = load("create_tfrecords", dataset=name, input_dir=path, output_dir=output / name)
+        assert script.main(["create_tfrecords"]) == 0
 
 
 @pytest.fixture(scope="module")
-def tfrecords(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tfrecords(load: Callable, made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TFRecords of the data sets, a folder each."""
     output = tmp_path_factory.mktemp("tfrecords")
-    _write_tfrecords(made, output)
+    _write_tfrecords(load, made, output)
     return output
 
 
@@ -196,9 +194,9 @@ def test_same_examples_as_create_tfrecords(name: str, made: dict[str, Path], tfr
 
 @pytest.mark.skipif(not LAYOUTS, reason="POLYAMP_LAYOUTS names no folder with samples of the real data sets")
 @pytest.mark.parametrize("sample", REAL)
-def test_same_examples_of_the_real_data_sets(sample: str, tmp_path: Path):
+def test_same_examples_of_the_real_data_sets(load: Callable, sample: str, tmp_path: Path):
     name, folder = sample.removeprefix("baby"), Path(LAYOUTS) / REAL[sample]
-    _write_tfrecords({name: folder}, tmp_path / "tfrecords")
+    _write_tfrecords(load, {name: folder}, tmp_path / "tfrecords")
     _prepare(name, folder, tmp_path / "tfds")
     _assert_same_examples(name, tmp_path / "tfrecords" / name, tmp_path / "tfds")
 
