@@ -36,21 +36,41 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
-def test_what_two_processes_give_and_a_step_takes(examples, tmp_path):
+def test_what_two_processes_give(examples, tmp_path):
     output = tmp_path / "figures.json"
-    settings = (f"--hparams={SMALL}", "--processes=2", "--seconds=0.5", "--model_steps=1", f"--output={output}")
-    answer = run(f"--examples_path={examples}", *settings)
+    settings = ('--hparams={"batch_size":2,"train_frames":25}', "--processes=2", "--seconds=0.5", "--model_steps=0")
+    answer = run(f"--examples_path={examples}", *settings, f"--output={output}")
     assert answer.returncode == 0, answer.stderr
+    (row,) = json.loads(output.read_text())["pipeline"]
+    assert (row["name"], row["processes"]) == ("pipeline without augmentation", 2)
+    # A crop has 25 frames of 32 ms.
+    assert row["examples"] > 0 and row["audio_seconds"] == pytest.approx(row["examples"] * 0.8)
+
+
+@pytest.mark.parametrize(("trained", "limit"), [(3.0, "model is the limit: the pipeline gives 2"), (12.0, "data is the limit")])
+def test_the_pipeline_is_compared_with_training_steps(load, examples, tmp_path, monkeypatch, capsys, trained, limit):
+    """Of what each gives: the least of augmented examples from the most processes."""
+    output = tmp_path / "figures.json"
+    settings = {"config": "tiny", "hparams": SMALL, "processes": "1,2", "model_steps": 7, "output": output}
+    script, _ = load("benchmark_pipeline", examples_path=examples, **settings)
+    rates = {(False, 1): 10.0, (False, 2): 20.0, (True, 1): 3.5, (True, 2): 6.0}
+
+    def pipeline_rate(path, given, processes, seconds):
+        assert path == str(examples) and seconds == 10.0
+        return script.Rate.of(rates.pop((given.augment_probability > 0, processes)), given)
+
+    monkeypatch.setattr(script, "pipeline_rate", pipeline_rate)
+    monkeypatch.setattr(script, "model_rate", lambda path, given, steps: script.Rate.of(trained * steps / 7, given))
+    script._benchmark()
+    assert f"The {limit}" in capsys.readouterr().out and not rates
     rows = json.loads(output.read_text())["pipeline"]
-    assert [(row["name"], row["processes"]) for row in rows] == [
-        ("pipeline without augmentation", 2),
-        ("pipeline with augmentation", 2),
-        ("training steps", 1),
+    assert [(row["name"], row["processes"], row["examples"]) for row in rows] == [
+        ("pipeline without augmentation", 1, 10.0),
+        ("pipeline without augmentation", 2, 20.0),
+        ("pipeline with augmentation", 1, 3.5),
+        ("pipeline with augmentation", 2, 6.0),
+        ("training steps", 1, trained),
     ]
-    for row in rows:  # A crop has 25 frames of 32 ms.
-        assert row["examples"] > 0 and row["audio_seconds"] == pytest.approx(row["examples"] * 0.8)
-    limit = "model" if rows[2]["examples"] < rows[1]["examples"] else "data"
-    assert f"The {limit} is the limit" in answer.stdout
 
 
 def test_training_steps_compute_in_the_precision_that_is_asked_for(load, examples, monkeypatch):

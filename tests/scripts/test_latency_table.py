@@ -33,17 +33,15 @@ def examples(tmp_path):
     return tmp_path / "x.tfrecord"
 
 
-def test_variants_are_trained_once_and_listed_with_their_latency(examples, tmp_path):
-    arguments = [
-        "--variants=1-3-1:1:1024:256,3-3-3:0:2048:512",
-        f"--model_dir={tmp_path}",
-        f"--test_examples_path={examples}",
-        f"--output={tmp_path / 'table.csv'}",
-        f"--hparams={SMALL}",
-        "--num_steps=2",
-    ]
-    first = run("latency_table.py", *arguments, f"--examples_path={examples}")
-    assert first.returncode == 0, first.stderr
+def test_variants_are_trained_once_and_listed_with_their_latency(load, examples, tmp_path, capsys):
+    def table(**changes):
+        settings = {"variants": "1-3-1:1:1024:256,3-3-3:0:2048:512", "hparams": SMALL, "num_steps": 2} | changes
+        places = {"model_dir": tmp_path, "test_examples_path": examples, "output": tmp_path / "table.csv"}
+        script, _ = load("latency_table", **places, **settings)
+        return script.main(["latency_table"]), *capsys.readouterr()
+
+    status, first, _ = table(examples_path=examples)
+    assert status == 0
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
     assert [(row["kernels"], row["shift"], row["window"], row["hop"], float(row["latency_ms"])) for row in rows] == [
         ("1-3-1", "1", "1024", "256", 32.0),
@@ -54,16 +52,14 @@ def test_variants_are_trained_once_and_listed_with_their_latency(examples, tmp_p
     )
     weights = tmp_path / "AUTOREGRESSIVE/1-3-1_1_1024_256/ckpt-00000002.npz"
     written = weights.stat().st_mtime_ns
-    second = run("latency_table.py", *arguments, f"--examples_path={examples}")  # Nothing is left to train.
-    assert second.returncode == 0 and weights.stat().st_mtime_ns == written
-    assert second.stdout.count("\n") == 4 and first.stdout.endswith(second.stdout)
-    fewer = ["--variants=1-3-1:1:1024:256", *arguments[1:-1], "--num_steps=1", f"--examples_path={examples}"]
-    third = run("latency_table.py", *fewer)  # It is beyond that.
-    assert third.returncode == 0 and third.stdout.count("\n") == 3
+    status, second, _ = table(examples_path=examples)  # Nothing is left to train.
+    assert status == 0 and weights.stat().st_mtime_ns == written
+    assert second.count("\n") == 4 and second == first
+    status, third, _ = table(variants="1-3-1:1:1024:256", num_steps=1, examples_path=examples)  # It is beyond that.
+    assert status == 0 and third.count("\n") == 3
     other = SMALL.replace('"recurrent_units":8', '"recurrent_units":24')
-    arguments[4] = f"--hparams={other}"  # The models that are there have other weights.
-    fourth = run("latency_table.py", *arguments)
-    assert fourth.returncode == 1 and "recurrent_units" in fourth.stderr
+    status, _, errors = table(hparams=other)  # The models that are there have other weights.
+    assert status == 1 and "recurrent_units" in errors
 
 
 @pytest.mark.parametrize(
