@@ -118,6 +118,7 @@ def test_frame_loss_reaches_the_onset_stack_only_if_not_stopped(stop):
         keras.optimizers.SGD(1.0),
         loss=dict.fromkeys(constants.ROLLS, "binary_crossentropy"),
         loss_weights={"onset": 0.0, "offset": 0.0, "velocity": 0.0, "frame": 1.0},
+        run_eagerly=True,  # Compiling LSTMs takes longer.
     )
     network.train_on_batch(spectrum, labels)
     moved = {path for path, variable in by_path.items() if np.any(before[path] != keras.ops.convert_to_numpy(variable.value))}
