@@ -152,7 +152,8 @@ def test_a_network_of_an_older_version_is_left_to_keras(copied, monkeypatch, cap
 def test_hops_of_families_may_differ(tmp_path, audio):
     from polyamp import light_export
 
-    settings = hparams.resolve("FULL", "tiny", {"timbre_architecture": "pitch_shared", "timbre_hop_length": 256})
+    small = {"timbre_channels": 4, "timbre_dilations": [1], "timbre_mixing_channels": 2, "timbre_note_units": [8]}
+    settings = hparams.resolve("FULL", "tiny", {"timbre_architecture": "pitch_shared", "timbre_hop_length": 256, **small})
     assert light.is_possible("FULL", settings) and settings.hop_length == 512
     model = models.build("FULL", settings)
     path = checkpoint.save_as_new(checkpoint.folder(tmp_path, "FULL", "a"), model, settings, step=1)
@@ -170,17 +171,15 @@ def test_a_damaged_network_is_named(copied):
         light.load("MELODIC", copied.parents[2])
 
 
-def test_an_export_beside_other_steps_is_refused(tmp_path):
+def test_an_export_beside_other_steps_is_refused(load, tmp_path, capsys):
     settings = hparams.resolve("MELODIC", "tiny")
     model = models.build("MELODIC", settings)
     checkpoint.save_as_new(checkpoint.folder(tmp_path / "runs", "MELODIC", "a"), model, settings, step=3)
     old = checkpoint.save_as_new(checkpoint.folder(tmp_path / "out", "MELODIC", "a"), model, settings, step=5)
-    script = [sys.executable, str(ROOT / "scripts/export_weights.py"), f"--model_dir={tmp_path / 'runs'}", "--load_id=a"]
-    where = [f"--output_dir={tmp_path / 'out'}", "--model_id=a"]
-    result = subprocess.run([*script, *where], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1 and result.stderr.strip().splitlines()[-1] == (
-        f"error: {old}: is there already; remove it, or give another --model_id."
-    )
+    folders = {"model_dir": tmp_path / "runs", "output_dir": tmp_path / "out"}
+    script, _ = load("export_weights", **folders, load_id="a", model_id="a")
+    assert script.main(["export_weights"]) == 1
+    assert capsys.readouterr().err == f"error: {old}: is there already; remove it, or give another --model_id.\n"
     assert checkpoint.numbered(old.parent) == [old]
 
 
@@ -197,7 +196,7 @@ def test_an_export_without_tensorflow_is_refused_before_anything_is_written(tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_an_export_over_its_own_training_is_refused(tmp_path):
+def test_an_export_over_its_own_training_is_refused(load, tmp_path, capsys):
     settings = hparams.resolve("MELODIC", "tiny")
     model = models.build("MELODIC", settings)
     own = checkpoint.save_as_new(checkpoint.folder(tmp_path, "MELODIC", "a"), model, settings, step=3)
@@ -205,9 +204,8 @@ def test_an_export_over_its_own_training_is_refused(tmp_path):
     optimizer.build(model.trainable_variables)
     checkpoint_file.save(own, model, {"step": 3, "seed": 1, "best": -1.0}, optimizer)
     before = own.read_bytes()
-    script = [sys.executable, str(ROOT / "scripts/export_weights.py"), f"--model_dir={tmp_path}", "--load_id=a"]
-    result = subprocess.run([*script, f"--output_dir={tmp_path}", "--model_id=a"], capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1 and f"error: {own}: is there already" in result.stderr
+    script, _ = load("export_weights", model_dir=tmp_path, output_dir=tmp_path, load_id="a", model_id="a")
+    assert script.main(["export_weights"]) == 1 and f"error: {own}: is there already" in capsys.readouterr().err
     assert own.read_bytes() == before and checkpoint.numbered(own.parent) == [own]
 
 

@@ -21,7 +21,8 @@ SILENT = [0, 2]  # Of them, in "shared" and "joint".
 def made(tmp_path_factory):
     """Melodic models "shared", "published" and "small" and Full "joint", at step 3, and a recording to listen to."""
     root = tmp_path_factory.mktemp("made")
-    published = {"architecture": "onsets_frames", "spec_type": "mel"}
+    published = {"architecture": "onsets_frames", "spec_type": "mel", "num_filters": [2, 2, 4, 4], "fc_size": 8}
+    published |= {"onset_lstm_units": 0, "offset_lstm_units": 0, "combined_lstm_units": 0}
     for seed, (kind, model_id, overrides) in enumerate(
         (
             ("MELODIC", "shared", MIXED),
