@@ -114,8 +114,8 @@ def _compile(
     if "loss" in arguments:
         arguments["loss"] = devices.losses(arguments["loss"])
     trained.compile(devices.optimizer(optimizer), **arguments)
-    if (losses := trained._compile_loss) is not None:
-        # Makes the variables of the losses' means. Keras else makes them in the first step, which is then traced twice.
+    losses = getattr(trained, "_compile_loss", None)  # Keras' own, not to be relied on.
+    if losses is not None:  # Else it makes the variables of the losses' means in the first step, which is then traced twice.
         losses.build(trained.output, trained.output)
     return optimizer
 
