@@ -143,9 +143,13 @@ class Saver(keras.callbacks.Callback):
             self._log(logs or {})
         figures = ", ".join(f"{name} {value:.4f}" for name, value in sorted((logs or {}).items()))
         logging.info("Step %d: %s.", self._progress.step, figures)
+        path = checkpoint.step_path(self._directory, self._progress.step)
+        if path.exists():
+            raise PolyampError(
+                f"{path}: has been written by another training of this --model_id meanwhile; give this one another."
+            )
         try:
-            # Before validation, whose failure then costs no training.
-            self._save(checkpoint.step_path(self._directory, self._progress.step))
+            self._save(path)  # Before validation, whose failure then costs no training.
         except CheckpointError as error:  # The last step has spoiled them, whose loss was still a number.
             raise PolyampError(_not_finite("The weights are not", self._progress.step)) from error
         if not self._progress.stop:

@@ -5,6 +5,7 @@ cannot be transcribed leaves a file `.<name>.failed.json` in their place until a
 anywhere: here, or at URLs of Beam's file systems.
 """
 
+import codecs
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -16,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polyamp
-from polyamp import constants, notes
+from polyamp import constants, globs, notes
 from polyamp.data import places
 from polyamp.errors import DataError, PolyampError
 from polyamp.notes import Notes, instruments
@@ -103,17 +104,19 @@ def _found(text: str) -> list[tuple[str, str]]:
         content = places.read(text)
         if content is None:
             raise DataError(f"{text}: no such list of recordings.")
-        lines = [line.strip() for line in content.decode("utf-8", "surrogateescape").splitlines()]
+        lines = [line.strip() for line in content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").splitlines()]
         named = [line for line in lines if line]
         if not named:
             raise DataError(f"{text}: names no recordings.")
         return [(audio, places.name(audio)) for audio in named]
     if not any(character in text for character in _GLOB) or places.exists(text):
         return [(text, places.name(text))]
-    fixed = places.folder(text[: min(text.index(character) for character in _GLOB if character in text)])
     found = places.matching(text)
     if not found:
         raise DataError(f"{text}: no file matches.")
+    fixed = "" if places.is_remote(text) else globs.literal_folder(text)
+    if not fixed or not all(audio.startswith(fixed) for audio in found):  # Brackets are no names there.
+        fixed = places.folder(text[: min(text.index(character) for character in _GLOB if character in text)])
     return [(audio, audio[len(fixed) :].lstrip("/")) for audio in found]
 
 
@@ -225,15 +228,28 @@ def note_failure(job: Job, error: PolyampError) -> None:
 def collect_failures(jobs: Sequence[Job], place: str) -> list[dict[str, str]]:
     """Writes a list of the recordings that have no notes and why, one JSON object a line; removes the list if there are none.
 
+    What it says of recordings that are none of these jobs' stays.
+
     Returns:
-        The objects, each with "audio" and "error".
+        The objects, each with "audio" and "error", of these jobs.
     """
     failed = []
     for job in unfinished(jobs):
         noted = places.read(job.failure)
         failed.append(json.loads(noted) if noted else {"audio": job.audio, "error": f"{job.audio}: was not reached."})
-    if failed:
-        places.write(place, "".join(json.dumps(one) + "\n" for one in failed).encode())
+    mine = {job.audio for job in jobs}
+    listed = [one for one in _failures_in(place) if one["audio"] not in mine] + failed
+    if listed:
+        places.write(place, "".join(json.dumps(one) + "\n" for one in listed).encode())
     else:
         places.remove(place)
     return failed
+
+
+def _failures_in(place: str) -> list[dict[str, str]]:
+    """What a list of failures holds; nothing if it is not there or no such list."""
+    try:
+        found = [json.loads(line) for line in (places.read(place) or b"").splitlines()]
+        return [{"audio": str(one["audio"]), "error": str(one["error"])} for one in found]
+    except (ValueError, TypeError, KeyError):
+        return []

@@ -41,10 +41,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _measure() -> None:
-    from polyamp import startup
+    from polyamp import constants, startup
     from polyamp.audio import reading
+    from polyamp.errors import PolyampError
 
     audio = reading.read(_AUDIO.value)
+    if len(audio) < constants.SAMPLE_RATE:
+        raise PolyampError(f"{_AUDIO.value}: is shorter than a second, too short to measure with.")
     startup.start_keras()
     if _KERAS.value:
         startup.require_tensorflow("--keras")

@@ -12,7 +12,6 @@ becomes a preset: the first of its family at bank 0 under the family's usual pro
 
 import csv
 import dataclasses
-import glob
 import math
 import re
 import struct
@@ -89,6 +88,7 @@ def _run() -> None:
 
 
 def _preset_of_glob(pattern: str) -> Preset:
+    from polyamp import globs
     from polyamp.errors import PolyampError
 
     try:
@@ -98,7 +98,7 @@ def _preset_of_glob(pattern: str) -> Preset:
     if "pitch" not in expression.groupindex:
         raise PolyampError(f"--pattern={_PATTERN.value}: has no group for the pitch, (?P<pitch>...).")
     samples = []
-    for path in map(Path, sorted(glob.glob(pattern))):
+    for path in map(Path, globs.matching(pattern)):
         found = expression.search(path.name)
         if not found:
             raise PolyampError(f"{path}: --pattern finds no pitch in this name.")
@@ -118,7 +118,7 @@ def _presets_of_manifest(manifest: Path) -> list[Preset]:
 
     groups: dict[tuple[str, str, str], list[Sample]] = {}
     try:
-        with manifest.open(encoding="utf-8", newline="") as file:
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
                 key = (row["family"], row["instrument"], row["source"])
                 start = float(row["onset_s"])

@@ -97,10 +97,11 @@ def _run() -> None:
 def _soundfonts() -> list[Path]:
     from polyamp.errors import PolyampError
 
-    installed = sorted({path.resolve() for path in _DEBIAN.glob("sf[23]/*.sf[23]")})
+    named = sorted(_DEBIAN.glob("sf[23]/*.sf[23]"))
+    installed = sorted({path.resolve() for path in named})
     found = []
     for name in _SOUNDFONTS.value:
-        matching = [Path(name)] if os.path.isfile(name) else [path for path in installed if name in (path.name, path.stem)]
+        matching = [Path(name)] if os.path.isfile(name) else [path for path in named if name in (path.name, path.stem)]
         if not matching:
             known = ", ".join(path.name for path in installed) or "none"
             raise PolyampError(f"--soundfonts: no file {name!r}, and of the installed ones ({known}) none has that name.")
@@ -138,8 +139,8 @@ def _render_single_notes(families: Sequence[str], sounds: "Sequence[Sound]", set
 
     try:
         _do_all(tasks, render, "preset")
-    finally:  # What could be rendered can be used.
-        single_notes.write_entries(folder, of_instruments)
+    finally:  # What could be rendered can be used, and what another run has added meanwhile.
+        single_notes.write_entries(folder, single_notes.read_entries(folder) | of_instruments)
 
 
 def _do_all(tasks: Sequence[tuple[Any, ...]], do: Callable[..., object], unit: str) -> None:
@@ -161,7 +162,8 @@ def _do_all(tasks: Sequence[tuple[Any, ...]], do: Callable[..., object], unit: s
         finally:  # On Ctrl-C those that have begun are ended, and no more.
             pool.shutdown(wait=False, cancel_futures=True)
     if failures:
-        raise PolyampError(f"{failures} of {len(tasks)} could not be rendered; the others are in {_OUTPUT_DIR.value}.")
+        others = f"; the others are in {_OUTPUT_DIR.value}" if failures < len(tasks) else ""
+        raise PolyampError(f"{failures} of {len(tasks)} could not be rendered{others}.")
 
 
 if __name__ == "__main__":

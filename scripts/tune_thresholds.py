@@ -95,6 +95,8 @@ def _tune() -> None:
                 if _merit(scores) > _merit(best_scores) + _LEAST_GAIN:
                     best, best_scores = trial, scores
             logging.info("round %d, %s = %g: %.4f", number + 1, name, getattr(best, name), _merit(best_scores))
+    if not _merit(best_scores):
+        raise PolyampError("no note is found as it should be with any of the settings, so none can be chosen.")
     print(json.dumps({name: getattr(best, name) for name in candidates}))
     print(json.dumps({name: round(value, 4) for name, value in best_scores.items() if name.endswith("f1")}))
 

@@ -183,6 +183,26 @@ def test_a_job_is_done_when_both_files_are_there(tmp_path: Path):
     assert corpus.unfinished([job]) == [job]
 
 
+def test_failures_of_other_recordings_stay_listed(tmp_path: Path):
+    jobs, place = [Job(f"{name}.wav", str(tmp_path / name)) for name in "ab"], str(tmp_path / "failed.jsonl")
+    for job in jobs:
+        corpus.note_failure(job, DataError(f"{job.audio}: is no audio."))
+        assert [one["audio"] for one in corpus.collect_failures([job], place)] == [job.audio]
+    listed = [json.loads(line)["audio"] for line in Path(place).read_text().splitlines()]
+    assert listed == ["a.wav", "b.wav"]
+    for job in jobs:
+        corpus.write(job, Notes.of([0.5], [1.0], [60], 80), 2.0, {"type": "MELODIC"})
+        assert corpus.collect_failures([job], place) == []
+    assert not Path(place).exists()
+    Path(place).write_text("something else\n")
+    assert corpus.collect_failures(jobs, place) == [] and not Path(place).exists()
+
+
+def test_lists_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.wav\r\nb.wav\r\n")
+    assert [job.audio for job in corpus.plan([str(tmp_path / "list.txt")], "out")] == ["a.wav", "b.wav"]
+
+
 def test_files_of_another_model_are_an_error(tmp_path: Path):
     jobs = [Job(f"{name}.wav", str(tmp_path / name)) for name in "abc"]
     model = {"type": "MELODIC", "checkpoint": "x/ckpt-00000001.npz", "step": 1}

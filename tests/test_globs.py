@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from polyamp import globs
+from polyamp import corpus, globs
 from polyamp.data import places, records
 from polyamp.predict import expand_audio
 
@@ -20,7 +20,13 @@ def test_folders_may_have_brackets_in_their_names(tmp_path, monkeypatch):
     assert globs.matching("c [live]/*") == globs.matching("a [live]/3*") == []
     assert globs.matching("**/3.wav") == [os.path.join("b [x]", "deep", "3.wav")]
     assert expand_audio("a [live]/2*.wav") == ([Path(both[1])], [])
-    assert places.matching("b [x]/*") == [] and places.matching("b [x]/*/*") == []
+    deep = os.path.join("b [x]", "deep", "3.wav")
+    assert places.matching("b [x]/*") == []
+    assert places.matching("b [x]/*/*") == places.matching("b [x]/**/*.wav") == places.matching("b [x]/deep/*") == [deep]
+    assert globs.literal_folder("b [x]/deep/*") == "b [x]/deep/" and globs.literal_folder("*") == ""
+    jobs = corpus.plan(["b [x]/**/*.wav", "a [live]/*.wav"], "out")
+    assert [job.output for job in jobs] == [os.path.join("out", "a l", "1"), os.path.join("out", "deep", "3")]
+    assert jobs[0].audio == os.path.join("a l", "1.wav")
     assert records.expand_paths("a [live]/2*") == both[1:]
 
 

@@ -212,6 +212,20 @@ def test_a_truncated_own_checkpoint_stops_the_run(run, begun):
         run(num_steps=4)
 
 
+def test_two_trainings_of_one_id_at_once_are_told(run, begun, monkeypatch):
+    original = cache.batch
+
+    def meanwhile(spectra, settings, seed, step):
+        if step == 3:
+            shutil.copy(begun, checkpoint.step_path(begun.parent, 4))
+        return original(spectra, settings, seed, step)
+
+    monkeypatch.setattr(cache, "batch", meanwhile)
+    with pytest.raises(PolyampError, match="ckpt-00000004.npz: has been written by another training of this --model_id"):
+        run(num_steps=4)
+    assert checkpoint.step_path(begun.parent, 4).read_bytes() == begun.read_bytes()
+
+
 def test_no_examples_is_an_error_before_a_folder_is_made(run, tmp_path):
     with pytest.raises(DataError):
         run(examples_path=str(tmp_path / "none*"))

@@ -135,7 +135,7 @@ def _find_manifest(folder: Path) -> list[NoteFile]:
     manifest = folder / _MANIFEST
     notes = []
     try:
-        with manifest.open(encoding="utf-8", newline="") as file:
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
                 known: dict[str, Any] = {
                     "family": row["family"],

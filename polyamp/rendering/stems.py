@@ -1,7 +1,6 @@
 """Stems: the instruments of a MIDI file, cut, transposed and varied, each written as a file of its own."""
 
 import dataclasses
-import glob
 import io
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ import mido
 import numpy as np
 import pretty_midi
 
+from polyamp import globs
 from polyamp.errors import PolyampError
 from polyamp.notes import midi_tracks
 from polyamp.rendering.soundfonts import Sound
@@ -32,8 +32,8 @@ class Stem:
 def midi_files(patterns: str) -> list[Path]:
     """The files that --midi names: names and globs, comma-separated, each file once; `PolyampError` for what is not there."""
     paths: list[Path] = []
-    for part in patterns.split(","):
-        matching = [Path(part)] if os.path.isfile(part) else [Path(path) for path in sorted(glob.glob(part))]
+    for part in [patterns] if os.path.isfile(patterns) else patterns.split(","):
+        matching = [Path(part)] if os.path.isfile(part) else [Path(path) for path in globs.matching(part)]
         if not matching:
             raise PolyampError(f"--midi: no file is called {part!r} or matches it.")
         paths += matching
@@ -45,7 +45,7 @@ def read_stems(path: Path) -> list[Stem]:
     try:
         midi = pretty_midi.PrettyMIDI(io.BytesIO(midi_tracks.as_played(path.read_bytes())))
     except Exception as error:  # pretty_midi and mido raise whatever comes up.
-        raise PolyampError(f"{path}: is not a usable MIDI file ({error}).") from error
+        raise PolyampError(f"{path}: is not a usable MIDI file ({str(error) or 'it ends too soon'}).") from error
     stems = []
     for instrument in midi.instruments:
         rows = [(note.start, note.end, note.pitch, note.velocity) for note in instrument.notes]
