@@ -103,9 +103,9 @@ def _check() -> None:
         raise PolyampError(f"--speed={_SPEED.value:g}: from {_SLOWEST} to {_FASTEST} times real time, or 0.")
     if _INPUT.value == "-" and sys.stdin is None:
         raise PolyampError("--input=-: standard input is closed.")
-    for flag in (_RATE, _FORMAT, _CHANNELS):
-        if flag.present and _INPUT.value != "-":
-            raise PolyampError(f"--{flag.name} is for raw samples from a pipe (--input=-); leave it out.")
+    for name, is_given in (("rate", _RATE.present), ("format", _FORMAT.present), ("channels", _CHANNELS.present)):
+        if is_given and _INPUT.value != "-":
+            raise PolyampError(f"--{name} is for raw samples from a pipe (--input=-); leave it out.")
     if _is_file(_INPUT.value):
         containers.check_is_file(_INPUT.value)
     if _OUTPUT.value:
