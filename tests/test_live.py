@@ -265,6 +265,7 @@ def test_ctrl_c_writes_what_it_has(pcm, tmp_path, number):
         (["--inptu=-"], "Unknown command line flag 'inptu'. Did you mean: input; --help"),
         (["file.wav"], "not a flag: file.wav"),
         (["--input=-", "--format=f32le"], "no sound|ends within a sample"),
+        ([f"--input={RECORDING}", "--rate=44100"], "--rate is for raw samples from a pipe"),
     ],
 )
 def test_mistakes_are_one_line(arguments, words, tmp_path):

@@ -67,6 +67,14 @@ class TestNotes:
         assert 0 < len(loud) < 20 and (loud.velocity > 60).all()
         assert some == some[:] and some != loud
 
+    def test_moved_and_stretched_in_time(self):
+        some = Notes.of([1.0, 2.0], [1.5, 4.0], [60, 61], [80, 90], [40, 5])
+        for found, onset, offset in (
+            (notes.shifted(some, -0.5), [0.5, 1.5], [1.0, 3.5]),
+            (notes.stretched(some, 2.0), [2.0, 4.0], [3.0, 8.0]),
+        ):
+            assert found == Notes.of(onset, offset, [60, 61], [80, 90], [40, 5])
+
     def test_listed_for_json(self):
         found = notes.listed(Notes.of([0.123456, 1], [0.5, 2.00004], [60, 61], [80, 1]))
         assert json.loads(json.dumps(found)) == [

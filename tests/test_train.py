@@ -15,10 +15,11 @@ import keras
 import numpy as np
 import pytest
 
-from polyamp import assess, callbacks, checkpoint, checkpoint_file, hparams, notes, train
+from polyamp import assess, callbacks, checkpoint, checkpoint_file, hparams, models, notes, train
 from polyamp.data import cache, nsynth, records
 from polyamp.data.example import Example, NoteExample
 from polyamp.errors import CheckpointError, DataError, HParamsError, PolyampError
+from polyamp.hparams import MelodicHParams
 from polyamp.notes import Notes
 
 ROOT = Path(__file__).parents[1]
@@ -438,8 +439,11 @@ def test_single_notes_are_no_recordings(run, tmp_path):
             run(**{name: str(tmp_path / "notes.tfrecord")})
 
 
-def test_trains_from_audio_without_a_cache(run):
+def test_trains_from_audio_without_a_cache(run, monkeypatch):
+    built, build = [], models.build
+    monkeypatch.setattr(models, "build", lambda *arguments: built.append(build(*arguments)) or built[-1])
     path = run(cache_dir=None, hparams={"precision": "mixed_bfloat16"})
+    assert "bfloat16" in {layer.compute_dtype for layer in built[0].get_layer("network").layers}
     assert checkpoint_file.read(path)[1]["step"] == 2
 
 
@@ -452,6 +456,22 @@ def test_optimizers_clip_and_follow_their_schedules():
         cycle.iterations.assign(step)
         rates.append(float(cycle.learning_rate))
     assert rates == pytest.approx([0.006 / 25, 0.006, 0.006 * 1e-4], rel=1e-3)
+
+
+def test_optimizers_forget_weights_but_no_biases_and_rates_fall():
+    decaying = train.make_optimizer(MelodicHParams(optimizer="adamw", weight_decay=0.5, learning_rate=0.1), 10)
+    assert decaying.weight_decay == 0.5
+    kernel, bias = (keras.Variable(np.ones(2), name=name) for name in ("kernel", "bias"))
+    decaying.build([kernel, bias])
+    decaying.apply([np.zeros(2, np.float32), np.zeros(2, np.float32)])
+    np.testing.assert_allclose(kernel, np.full(2, 1 - 0.5 * 0.1), rtol=1e-5)
+    np.testing.assert_array_equal(bias, np.ones(2))
+    falling = train.make_optimizer(MelodicHParams(learning_rate=0.1, decay_rate=0.5, decay_steps=10), 100)
+    rates = []
+    for step in (0, 9, 10, 25):
+        falling.iterations.assign(step)
+        rates.append(float(falling.learning_rate))
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.025])
 
 
 def runner(*flags, **environment):

@@ -40,11 +40,14 @@ def render(path: Path, variant: int, folder: Path, sounds: Sequence[Sound], sett
     made_from = track_folders.made_from(path, variant, sounds, settings)
     if track_folders.is_made(folder, made_from):
         return
+    is_new = not folder.exists()
     rng = np.random.default_rng([settings.seed, zlib.crc32(path.name.encode()), variant])
     chosen = _excerpt(path, settings, rng)
     try:
         with atomic.new_folder(folder) as unfinished:
             _fill(unfinished, path, chosen, made_from, Player(path, sounds, settings, rng))
+            if is_new and folder.exists():
+                raise PolyampError(f"{folder}: has been rendered by another run meanwhile; run the same command again.")
             shutil.rmtree(folder, ignore_errors=True)
     except soundfile.LibsndfileError as error:
         raise PolyampError(f"{folder}: cannot be written ({error}).") from error

@@ -42,6 +42,9 @@ def test_hits_are_those_of_all_families_one_by_one():
     assert scores["family_onset_recall"] == pytest.approx(hits / len(reference))
     assert scores["family_onset_precision"] == pytest.approx(hits / len(estimate))
     assert 0 < scores["family_onset_f1"] < metrics.note_metrics(reference, estimate)["note_onset_f1"]
+    longer = Notes.of(estimate.onset, estimate.onset + 3.0, estimate.pitch, None, estimate.program)
+    assert metrics.family_note_metrics(reference, longer)["family_onset_f1"] == scores["family_onset_f1"]
+    assert metrics.family_note_metrics(reference, longer)["family_offset_f1"] == 0.0 < scores["family_offset_f1"]
     assert metrics.family_note_metrics(reference, reference)["family_accuracy"] == 1.0
     assert metrics.family_note_metrics(reference, noise)["family_onset_f1"] < 0.3
 
@@ -52,6 +55,16 @@ def test_classes_are_groups_of_eight_programs():
     drum_like = Notes.of([0.0], [1.0], [60], None, [47])  # Timpani: a string in our table, and other eight.
     assert metrics.family_note_metrics(reference, same_group)["class_onset_f1"] == 1.0
     assert metrics.family_note_metrics(reference, drum_like)["class_onset_f1"] == 0.0
+
+
+def test_frames_count_in_their_family_alone():
+    """Ten frames of a piano, five of which are answered as a bass, beside five of a bass that are not answered."""
+    frame = 0.032
+    reference = Notes.of([0, 10 * frame], [10 * frame, 15 * frame], [60, 40], None, [0, 33])
+    estimate = Notes.of([0, 5 * frame], [5 * frame, 10 * frame], [60, 60], None, [0, 33])
+    scores = metrics.family_frame_metrics(reference, estimate)
+    assert scores["family_frame_precision"] == pytest.approx(5 / 10)
+    assert scores["family_frame_recall"] == pytest.approx(5 / 15)
 
 
 def test_empty_sides_score_zero():

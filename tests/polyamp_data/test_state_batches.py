@@ -44,6 +44,27 @@ def test_batches_of_audio_carry_the_states_of_their_crop(path):
     np.testing.assert_array_equal(weights["state"][0], [1] * 92 + [0] * 2)  # The last two answers would hear silence.
 
 
+def test_a_resumed_training_from_audio_hears_other_crops(path):
+    def first(step):
+        inputs, _, _ = next(iter(state_batches.training_dataset(path, settings(), 0, step, 100)))
+        return inputs["audio"].numpy()
+
+    assert np.array_equal(first(0), first(0)) and not np.array_equal(first(0), first(5))
+
+
+def test_velocities_of_audio_follow_its_level(path):
+    louder = settings(train_frames=94, augment_probability=1e-9, augment_gain_db=12.0, augment_velocity_per_db=4.0)
+    whole = example(3.0)
+    inputs, targets, _ = next(iter(state_batches.training_dataset(path, louder, 3, 0, 100)))
+    for audio, state, velocity in zip(
+        inputs["audio"].numpy(), targets["state"].numpy(), targets["velocity"].numpy(), strict=True
+    ):
+        decibels = 20 * np.log10(np.abs(audio).max() / np.abs(whole.audio).max())
+        onset, pitch = np.nonzero(state >= states.ONSET)
+        before = 30 + pitch + 21 - 40  # As the scale has them.
+        np.testing.assert_allclose(127 * velocity[onset, pitch], np.clip(before + 4 * decibels, 1, 127), atol=1.5)
+
+
 def test_batches_of_cached_spectra_are_cut_with_their_states(path, tmp_path):
     chosen = settings()
     spectra = cache.build(

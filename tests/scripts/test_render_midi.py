@@ -226,6 +226,25 @@ def test_a_finished_track_is_not_rendered_again_unless_it_is_of_another_piece(
     assert _run(script) == 0 and _contents(tmp_path / "out") == before
 
 
+def test_a_track_that_another_run_has_rendered_meanwhile_stays(
+    render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    _midi(tmp_path / "midi" / "a.mid", PIANO)
+    script = render(midi=tmp_path / "midi" / "a.mid")
+    track, original = tmp_path / "out" / "train" / "Track00001", fluidsynth.render
+
+    def meanwhile(*arguments: Any) -> np.ndarray:
+        track.mkdir()
+        (track / "of the other").touch()
+        return original(*arguments)
+
+    monkeypatch.setattr(fluidsynth, "render", meanwhile)
+    assert _run(script) == 1
+    assert "Track00001: has been rendered by another run meanwhile; run the same command again" in caplog.text
+    assert [path.name for path in track.parent.iterdir()] == ["Track00001"]
+    assert [path.name for path in track.iterdir()] == ["of the other"]
+
+
 def test_files_of_one_name_in_two_folders_have_tracks_of_their_own(
     render: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
