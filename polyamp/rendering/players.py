@@ -1,6 +1,7 @@
 """How the stems of a piece are played: each with a sound of its own, varied by chance."""
 
 import dataclasses
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from polyamp.rendering.stems import Stem
 
 _EFFECTS_DB = -20.0  # Power of what goes into effects.
 _STEM_DB = -26.0  # And of the usual stem while it sounds.
+_SHORTEST = 0.05  # Seconds that a note is at least, however short its sample.
 _ABLE = 0.95  # Share of its notes that the preset of a stem should be able to play.
 
 
@@ -80,8 +82,7 @@ class Player:
         if sound and not stem.is_drum and _by_chance(self.settings.synthesize, self.rng):
             sound = synthesizer.sound_of(sound.program)
             stem = dataclasses.replace(stem, controls=[])  # It knows no pedal.
-        playable = [note for note in stem.notes if sound and note[2] in sound.keys]
-        return (sound, dataclasses.replace(stem, notes=playable)) if sound and playable else None
+        return _playable(stem, sound) if sound else None
 
     def _varied(self, stem: Stem) -> Stem:
         """The stem played otherwise and sounding otherwise, as often as the settings say; drums as they are."""
@@ -131,6 +132,18 @@ class Player:
         with tempfile.TemporaryDirectory() as folder:
             second = self._played(stem, others[self.rng.integers(len(others))], Path(folder) / "double.mid")
         return _summed([_at_level(samples, _STEM_DB), _at_level(second, _STEM_DB)])
+
+
+def _playable(stem: Stem, sound: Sound) -> tuple[Sound, Stem] | None:
+    """The notes that a sound has, no longer than it has them; no pedal holds what ends by itself. None if it has none."""
+    rows = [
+        (on, min(off, on + max(sound.lasting[pitch], _SHORTEST)), pitch, velocity)
+        for on, off, pitch, velocity in stem.notes
+        if pitch in sound.keys
+    ]
+    if any(math.isfinite(sound.lasting[pitch]) for _, _, pitch, _ in rows):
+        stem = dataclasses.replace(stem, controls=[control for control in stem.controls if control[1] != stems.SUSTAIN])
+    return (sound, dataclasses.replace(stem, notes=rows)) if rows else None
 
 
 def choose_sound(stem: Stem, sounds: Sequence[Sound], settings: Settings, rng: np.random.Generator) -> Sound | None:

@@ -1,7 +1,8 @@
-"""What a SoundFont (version 2 or 3) offers: presets and the keys at which they sound."""
+"""What a SoundFont (version 2 or 3) offers: presets, the keys at which they sound, and for how long they can."""
 
 import dataclasses
 import itertools
+import math
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +11,32 @@ from polyamp.errors import PolyampError
 
 DRUM_BANK = 128
 
-_KEY_RANGE = 43  # The generator that says at which keys a zone plays (SoundFont 2.04, section 8.1.2).
+# Generators (SoundFont 2.04, section 8.1.2): at which keys a zone plays, which instrument or sample that is, whether the sample
+# goes round in a loop, and which pitch it has.
+_KEY_RANGE, _INSTRUMENT, _SAMPLE = 43, 41, 53
+_MODES, _ROOT, _SCALE, _SEMITONES, _CENTS = 54, 58, 56, 51, 52
+_LOOPS = 1  # Bit of the mode.
+_COMPRESSED = 0x10  # Bit of a sample's type, in version 3.
+_PITCHES = 128
+
+_Zone = dict[int, tuple[int, int]]  # The two bytes of each generator.
 
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """One preset of a SoundFont, and the MIDI pitches at which it sounds."""
+    """One preset of a SoundFont.
+
+    Attributes:
+        keys: MIDI pitches at which it sounds.
+        lasting: For how many seconds at most, of each of the 128 pitches: as long as its samples where these are played once,
+            infinite where they go round.
+    """
 
     soundfont: Path
     bank: int
     program: int
-    keys: frozenset[int] = frozenset(range(128))
+    keys: frozenset[int] = frozenset(range(_PITCHES))
+    lasting: tuple[float, ...] = (math.inf,) * _PITCHES
 
     @property
     def is_melodic(self) -> bool:
@@ -44,20 +60,54 @@ def read_presets(path: Path) -> list[Sound]:
             at += 8 + size + size % 2
         headers = list(struct.iter_unpack("<20sHHHIII", tables["phdr"]))
         instruments = _zones(
-            [bag for _, bag in struct.iter_unpack("<20sH", tables["inst"])], tables["ibag"], tables["igen"], 53
+            [bag for _, bag in struct.iter_unpack("<20sH", tables["inst"])], tables["ibag"], tables["igen"], _SAMPLE
         )
-        presets = _zones([header[3] for header in headers], tables["pbag"], tables["pgen"], 41)
+        presets = _zones([header[3] for header in headers], tables["pbag"], tables["pgen"], _INSTRUMENT)
+        samples = list(struct.iter_unpack("<20sIIIIIBbHH", tables["shdr"]))
         found = []
         for (_, program, bank, *_), zones in zip(headers[:-1], presets, strict=True):
-            keys = frozenset(k for index, outer in zones for _, inner in instruments[index] for k in outer if k in inner)
-            found.append(Sound(path, bank, program, keys))
+            lasting: dict[int, float] = {}
+            for zone in zones:
+                for inner in instruments[_number(zone, _INSTRUMENT)]:
+                    for key in _keys(zone) & _keys(inner):
+                        lasting[key] = max(lasting.get(key, 0.0), _seconds(inner, samples[_number(inner, _SAMPLE)], key))
+            seconds = tuple(lasting.get(key, math.inf) for key in range(_PITCHES))
+            found.append(Sound(path, bank, program, frozenset(lasting), seconds))
     except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
         raise PolyampError(f"{path}: is no SoundFont that can be read.") from error
     return sorted((sound for sound in found if sound.keys), key=lambda sound: (sound.bank, sound.program))
 
 
-def _zones(first: Sequence[int], bags: bytes, generators: bytes, link: int) -> list[list[tuple[int, range]]]:
-    """The zones of each preset or instrument: what they play, and at which keys.
+def _number(zone: _Zone, generator: int, default: int = 0) -> int:
+    """The value of a generator, unsigned."""
+    low, high = zone.get(generator, (default & 0xFF, default >> 8))
+    return low + 256 * high
+
+
+def _signed(zone: _Zone, generator: int) -> int:
+    value = _number(zone, generator)
+    return value - 0x1_0000 if value >= 0x8000 else value
+
+
+def _keys(zone: _Zone) -> set[int]:
+    low, high = zone.get(_KEY_RANGE, (0, _PITCHES - 1))
+    return set(range(low, high + 1))
+
+
+def _seconds(zone: _Zone, sample: tuple, key: int) -> float:
+    """How long a zone sounds at a key, which the sample's rate follows; infinite where that cannot be told."""
+    _, start, end, _, _, rate, pitch, correction, _, kind = sample
+    if _number(zone, _MODES) & _LOOPS or kind & _COMPRESSED or not rate or end <= start:
+        return math.inf
+    root = _number(zone, _ROOT, pitch)
+    if not 0 <= root < _PITCHES:
+        root = 60  # What stands for a sample without a pitch.
+    cents = (key - root) * _number(zone, _SCALE, 100) + 100 * _signed(zone, _SEMITONES) + _signed(zone, _CENTS) + correction
+    return (end - start) / rate / 2 ** (cents / 1200)
+
+
+def _zones(first: Sequence[int], bags: bytes, generators: bytes, link: int) -> list[list[_Zone]]:
+    """The zones of each preset or instrument that play something.
 
     Args:
         first: Number of the first zone of each, and of the one after the last.
@@ -70,13 +120,13 @@ def _zones(first: Sequence[int], bags: bytes, generators: bytes, link: int) -> l
     begins = [begin for begin, _ in struct.iter_unpack("<HH", bags)]
     owners = []
     for start, end in itertools.pairwise(first):
-        zones, default = [], (0, 127)
+        zones: list[_Zone] = []
+        default: _Zone = {}
         for zone in range(start, end):
             held = {number: (low, high) for number, low, high in all_generators[begins[zone] : begins[zone + 1]]}
-            low, high = held.get(_KEY_RANGE, default)
             if link in held:
-                zones.append((held[link][0] + 256 * held[link][1], range(low, high + 1)))
+                zones.append(default | held)
             elif zone == start:
-                default = (low, high)
+                default = held
         owners.append(zones)
     return owners

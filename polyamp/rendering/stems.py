@@ -14,7 +14,8 @@ from polyamp.errors import PolyampError
 from polyamp.notes import midi_tracks
 from polyamp.rendering.soundfonts import Sound
 
-_KEPT_CONTROLLERS = (7, 11, 64)  # Volume, expression, sustain pedal.
+SUSTAIN = 64
+_KEPT_CONTROLLERS = (7, 11, SUSTAIN)  # Volume, expression, sustain pedal.
 _SHORTEST = 0.05  # Seconds; notes that would be shorter at the end of an excerpt are left out.
 
 

@@ -1,5 +1,7 @@
 """`scripts/make_soundfont.py`: what is in its files, read by hand and by FluidSynth."""
 
+import dataclasses
+import math
 import shutil
 import struct
 from collections.abc import Callable, Iterator
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from polyamp.rendering import fluidsynth, soundfonts, stems
+from polyamp.rendering import fluidsynth, players, soundfonts, stems
 
 RECORD_SIZES = {"phdr": 38, "pbag": 4, "pmod": 10, "pgen": 4, "inst": 22, "ibag": 4, "imod": 10, "igen": 4, "shdr": 46}
 ROOT_KEY, KEY_RANGE, VELOCITY_RANGE, RELEASE, SAMPLE_ID = 58, 43, 44, 38, 53  # SoundFont 2.04, section 8.1.2.
@@ -195,3 +197,38 @@ def test_fluidsynth_plays_it_at_the_right_pitch(load: Callable, tmp_path: Path):
         attack = np.flatnonzero(np.abs(samples) > 0.2 * np.abs(samples).max())[0] / 16_000
         assert attack == pytest.approx(0.5, abs=0.02)
         assert 69 + 12 * np.log2(_frequency(samples[9_000:14_000]) / 440) == pytest.approx(pitch, abs=0.2)
+
+
+@pytest.fixture
+def short(load: Callable, tmp_path: Path) -> soundfonts.Sound:
+    """A piano of one recorded note, A4, of 0.6 s."""
+    _tone(tmp_path / "in" / "A4.wav", 69, seconds=0.6)
+    output = tmp_path / "short.sf2"
+    settings = {"samples": tmp_path / "in" / "*.wav", "pattern": r"(?P<pitch>[A-G]#?\d)", "output": output}
+    assert load("make_soundfont", **settings)[0].main(["make_soundfont"]) == 0
+    (sound,) = soundfonts.read_presets(output)
+    return sound
+
+
+@pytest.mark.skipif(shutil.which("fluidsynth") is None, reason="fluidsynth is not installed")
+def test_notes_last_as_long_as_fluidsynth_plays_them(short: soundfonts.Sound, tmp_path: Path):
+    for pitch in (min(short.keys), 69, max(short.keys)):
+        stems.write_stem(stems.Stem("", 0, False, [(0.5, 4.0, pitch, 100)], []), short, tmp_path / "note.mid")
+        samples = fluidsynth.render(tmp_path / "note.mid", short.soundfont, room=False, name="note", timeout=60.0)
+        sounding = np.flatnonzero(np.abs(samples) > 0.1 * np.abs(samples).max()) / 16_000
+        assert sounding[-1] - 0.5 == pytest.approx(short.lasting[pitch], abs=0.02), pitch
+    assert short.lasting[69] == pytest.approx(0.6) and short.lasting[72] == pytest.approx(0.6 / 2 ** (3 / 12))
+
+
+def test_labels_are_no_longer_than_notes_that_end_by_themselves(short: soundfonts.Sound, tmp_path: Path):
+    rows = [(0.0, 0.2, 69, 90), (1.0, 3.0, 69, 90), (1.0, 3.0, 72, 90)]
+    held = stems.Stem("piano", 0, False, rows, [(0.0, 64, 127), (0.0, 7, 90)])
+    endless = dataclasses.replace(short, lasting=(math.inf,) * 128)
+    for sound, offsets, controls in (
+        (short, [0.2, 1.6, 1.0 + 0.6 / 2 ** (3 / 12)], [(0.0, 7, 90)]),
+        (endless, [0.2, 3.0, 3.0], held.controls),
+    ):
+        player = players.Player(tmp_path / "a.mid", [sound], players.Settings(substitute=0.0), np.random.default_rng(0))
+        prepared = player.prepared(held)
+        assert prepared is not None and prepared[0] == sound
+        assert [off for _, off, *_ in prepared[1].notes] == pytest.approx(offsets) and prepared[1].controls == controls
