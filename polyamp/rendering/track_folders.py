@@ -83,7 +83,8 @@ def is_made(folder: Path, origin: dict[str, Any]) -> bool:
 def _fingerprint(sounds: Sequence[Sound], settings: Settings) -> str:
     """Of all that decides what is rendered of a piece, apart from the piece."""
     chosen = {name: value for name, value in dataclasses.asdict(settings).items() if name != "timeout"}
-    made_of = [chosen, sorted({sound.soundfont.name for sound in sounds})]
+    soundfonts = {sound.soundfont for sound in sounds}
+    made_of = [chosen, sorted((path.name, path.stat().st_size) for path in soundfonts)]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
 

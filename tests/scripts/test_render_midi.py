@@ -302,6 +302,16 @@ def test_more_variants_are_added_and_other_settings_refused(
         assert _contents(tmp_path / "out") == before
 
 
+def test_another_soundfont_of_that_name_is_refused(render: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    _midi(tmp_path / "midi" / "a.mid", PIANO)
+    assert _run(render(midi=tmp_path / "midi" / "a.mid")) == 0
+    before = _contents(tmp_path / "out")
+    _soundfont(tmp_path / "font.sf2", SOUNDS[:3])
+    assert _run(render(midi=tmp_path / "midi" / "a.mid")) == 1
+    assert "Track00001: was rendered with other settings or SoundFonts" in capsys.readouterr().err
+    assert _contents(tmp_path / "out") == before
+
+
 @pytest.mark.parametrize("folder", ["midi", "other"])
 def test_another_file_of_that_name_replaces_none(
     render: Callable, tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]
