@@ -17,6 +17,7 @@ The first is for networks with whole convolutions (`"conv_rank": 0`); those of t
 
 import functools
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,10 @@ def _slim() -> None:
     _take_over(large, small, _activations(large, before.hparams, _EXAMPLES_PATH.value) if _MIXING_CHANNELS.value else {})
     checkpoint.save_as_new(directory, small, after, before.step)
     logging.info("%s: %s with %d of %d parameters", directory, before.path, small.count_params(), large.count_params())
+    if small.count_params() >= large.count_params():
+        logging.warning(
+            "That is no smaller: two convolutions are from --rank=%d down.", math.ceil(1.5 * before.hparams.channels) - 1
+        )
 
 
 def _changes(before: "MelodicHParams") -> dict[str, int]:

@@ -72,11 +72,12 @@ def answers(loaded):
 
 
 @pytest.mark.parametrize("changes", [{"rank": 24}, {"mixing_channels": 2}, {"rank": 24, "mixing_channels": 2}])
-def test_it_hears_the_same_where_nothing_is_lost(load, runs, changes):
+def test_it_hears_the_same_where_nothing_is_lost(load, runs, changes, caplog):
     heard = {"examples_path": runs / "heard.tfrecord"} if "mixing_channels" in changes else {}
     after = slim(load, runs, **changes, **heard)
     before = checkpoint.load_model("MELODIC", runs, "shared")
     assert (after.step, after.hparams.conv_rank) == (3, changes.get("rank", 0))
+    assert ("from --rank=11 down" in caplog.text) is ("rank" in changes)  # Exact, and larger.
     assert after.hparams.mixing_channels == changes.get("mixing_channels", 4)
     for roll, wanted in answers(before).items():
         np.testing.assert_allclose(answers(after)[roll], wanted, atol=1e-5)
