@@ -18,6 +18,7 @@ _MODES, _ROOT, _SCALE, _SEMITONES, _CENTS = 54, 58, 56, 51, 52
 _LOOPS = 1  # Bit of the mode.
 _COMPRESSED = 0x10  # Bit of a sample's type, in version 3.
 _PITCHES = 128
+_UNSET = 0xFFFF
 
 _Zone = dict[int, tuple[int, int]]  # The two bytes of each generator.
 
@@ -99,9 +100,7 @@ def _seconds(zone: _Zone, sample: tuple, key: int) -> float:
     _, start, end, _, _, rate, pitch, correction, _, kind = sample
     if _number(zone, _MODES) & _LOOPS or kind & _COMPRESSED or not rate or end <= start:
         return math.inf
-    root = _number(zone, _ROOT, pitch)
-    if not 0 <= root < _PITCHES:
-        root = 60  # What stands for a sample without a pitch.
+    root = next((number for number in (_number(zone, _ROOT, _UNSET), pitch) if number < _PITCHES), 60)  # As players have it.
     cents = (key - root) * _number(zone, _SCALE, 100) + 100 * _signed(zone, _SEMITONES) + _signed(zone, _CENTS) + correction
     return (end - start) / rate / 2 ** (cents / 1200)
 
