@@ -137,7 +137,7 @@ def check_origins(jobs: Sequence[Job], model: Mapping[str, Any]) -> None:
             if origin is None:
                 continue
             audio, there = origin
-            if there != dict(model):
+            if there != _as_noted(model, there):
                 name, wanted = _name(there), _name(model)
                 what = f"those of {name}, not of {wanted}" if name != wanted else f"of {name} with other weights or --hparams"
                 raise DataError(f"{job.listing}: its notes are {what}; give another --output_dir.")
@@ -159,6 +159,15 @@ def _origin(job: Job) -> tuple[str, dict[str, Any]] | None:
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{job.listing}: is not a file of this program; give another --output_dir.") from error
     return audio, model
+
+
+def _as_noted(model: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """A model as the version named it that wrote a file: earlier ones without checksum, joined ones by their first part."""
+    named = dict(model)
+    if "checksum" not in there:
+        named.pop("checksum", None)
+        named["checkpoint"] = named["checkpoint"].partition(" and ")[0]
+    return named
 
 
 def _name(model: Mapping[str, Any]) -> str:
@@ -228,7 +237,7 @@ def note_failure(job: Job, error: PolyampError) -> None:
 def collect_failures(jobs: Sequence[Job], place: str) -> list[dict[str, str]]:
     """Writes a list of the recordings that have no notes and why, one JSON object a line; removes the list if there are none.
 
-    What it says of recordings that are none of these jobs' stays.
+    What it says of recordings that are none of these jobs' stays as long as that they have failed is noted.
 
     Returns:
         The objects, each with "audio" and "error", of these jobs.
@@ -237,8 +246,10 @@ def collect_failures(jobs: Sequence[Job], place: str) -> list[dict[str, str]]:
     for job in unfinished(jobs):
         noted = places.read(job.failure)
         failed.append(json.loads(noted) if noted else {"audio": job.audio, "error": f"{job.audio}: was not reached."})
-    mine = {job.audio for job in jobs}
-    listed = [one for one in _failures_in(place) if one["audio"] not in mine] + failed
+    of_jobs = {job.audio: job.output for job in jobs}
+    others = [one for one in _failures_in(place) if one["output"] not in of_jobs.values()]
+    listed = [one for one in others if places.exists(Job(one["audio"], one["output"]).failure)]
+    listed += [{**one, "output": of_jobs[one["audio"]]} for one in failed]
     if listed:
         places.write(place, "".join(json.dumps(one) + "\n" for one in listed).encode())
     else:
@@ -250,6 +261,6 @@ def _failures_in(place: str) -> list[dict[str, str]]:
     """What a list of failures holds; nothing if it is not there or no such list."""
     try:
         found = [json.loads(line) for line in (places.read(place) or b"").splitlines()]
-        return [{"audio": str(one["audio"]), "error": str(one["error"])} for one in found]
+        return [{name: str(one[name]) for name in ("audio", "error", "output")} for one in found]
     except (ValueError, TypeError, KeyError):
         return []

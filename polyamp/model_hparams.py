@@ -232,8 +232,6 @@ class MelodicHParams:
             yield "active_onset_threshold", "predict_offset_weight"
             if self.predict_offset_threshold:  # For 0 offsets do not count, for all others they do, however probable.
                 yield "predict_offset_threshold", "predict_offset_weight"
-            else:
-                yield "predict_offset_weight", "predict_offset_threshold"
 
     @property
     def frames_per_second(self) -> float:

@@ -194,6 +194,10 @@ def test_failures_of_other_recordings_stay_listed(tmp_path: Path):
         corpus.write(job, Notes.of([0.5], [1.0], [60], 80), 2.0, {"type": "MELODIC"})
         assert corpus.collect_failures([job], place) == []
     assert not Path(place).exists()
+    corpus.note_failure(jobs[0], DataError("a.wav: is no audio."))
+    corpus.collect_failures(jobs[:1], place)
+    corpus.write(Job("elsewhere/a.wav", jobs[0].output), Notes.of([0.5], [1.0], [60], 80), 2.0, {"type": "MELODIC"})
+    assert corpus.collect_failures(jobs[1:], place) == [] and not Path(place).exists()  # By whatever name it was mended.
     Path(place).write_text("something else\n")
     assert corpus.collect_failures(jobs, place) == [] and not Path(place).exists()
 
@@ -215,6 +219,7 @@ def test_files_of_another_model_are_an_error(tmp_path: Path):
         DataError, match=r"b\.json: its notes are of MELODIC/x/ckpt-00000001.npz with other weights or --hparams"
     ):
         corpus.check_origins(jobs, model | {"hparams": {"predict_onset_threshold": 0.3}})
+    corpus.check_origins(jobs, model | {"checksum": "1 and 2", "checkpoint": "x/ckpt-00000001.npz and y/ckpt-00000001.npz"})
     corpus.write(jobs[2], Notes.of([0.5], [1.0], [60], 80), 2.0, model | {"step": 2})  # Not the first alone.
     with pytest.raises(DataError, match=r"c\.json: its notes are of MELODIC"):
         corpus.check_origins(jobs, model)

@@ -245,7 +245,7 @@ class TestTsv:
         ("text", "message"),
         [
             ("1,2", "line 1"),
-            ("a\nb", "line 2"),
+            ("a\nb", "line 1"),
             ("#\n1,2,x,3", "line 2"),
             ("1,2,200,3", "pitch 200"),
             ("1,nan,60,3", "offset nan"),

@@ -119,7 +119,7 @@ def _announced_bytes(name: str) -> tuple[int, int] | None:
             if chunk == sound_chunk:
                 there = size - file.tell()
                 if long_length is not None:
-                    return long_length, there
+                    return (long_length, there) if long_length < 2**63 else None
                 if any(length in lengths for lengths in _UNKNOWN_BYTES):
                     return None
                 return length, 0 if length == 0 and _are_chunks(file, byte_order, size) else there

@@ -23,7 +23,7 @@ from polyamp.errors import AudioError
 _MIN_RATE, _MAX_RATE = 1_000, 10_000_000  # Hz; outside, the header is damaged and resampling would exhaust memory.
 _MAX_AMPLITUDE = 2.0**31  # Above full scale of any integer format: not audio, and its square could overflow.
 _MOST_IN_MEMORY = 1000.0  # Floats that are farther from zero than this are integers of which somebody has made floats,
-_LEAST_OF_WIDE = 2**15  # and integers of more than 16 bits none of which is so far from zero are those of 16 bits.
+_LEAST_OF_WIDE = 2**15  # and integers of 64 bits, as of lists, none of which is so far from zero are those of 16 bits.
 _MOST_CHANNELS = 64
 _OPPOSITE = -0.5  # Mean product of the directions of two channels (1 rising, -1 falling) below which one has been inverted,
 _ENOUGH = 1000  # over so many samples at least that rise or fall.
@@ -147,7 +147,7 @@ def convert(samples: ArrayLike, rate: int) -> np.ndarray:
     if not isinstance(rate, numbers.Real):
         raise AudioError(f"a rate of {rate!r}; give the samples' rate in Hz.")
     raw = np.asarray(samples)
-    if raw.dtype.kind == "i" and raw.dtype.itemsize > 2 and 0 < np.abs(raw).max(initial=0) < _LEAST_OF_WIDE:
+    if raw.dtype.kind == "i" and raw.dtype.itemsize > 4 and 0 < np.abs(raw).max(initial=0) < _LEAST_OF_WIDE:
         raise AudioError(f"samples of the type {raw.dtype} that are all of 16 bits; give them as int16, or float in [-1, 1].")
     given = as_float(raw)
     if not are_in_range(given):

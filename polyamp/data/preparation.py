@@ -86,7 +86,10 @@ def _local(item: Recording | NoteFile, shard: sharding.Shard) -> Iterator[Record
             places.fetch(places.join(str(shard.source), relative), Path(name) / relative)
             return Path(name) / relative
 
-        if isinstance(item, NoteFile) or item.labels is None:
+        def is_there(path: Path) -> bool:
+            return places.exists(places.join(str(shard.source), path.relative_to(shard.found_in).as_posix()))
+
+        if isinstance(item, NoteFile) or item.labels is None or not is_there(item.labels):  # Which `sources.load` says.
             yield dataclasses.replace(item, audio=fetched(item.audio))
             return
         if item.labels.name == slakh.METADATA:  # And the notes beside it.

@@ -153,13 +153,18 @@ def plan(
 
 
 def _contents(items: Iterable[Recording | NoteFile]) -> str:
-    """Checksum of all notes, and of how long the files of audio are; of single notes nothing, as their names say the notes."""
+    """Checksum of all notes, and of how long the files of audio are, which in a shadow are empty.
+
+    Of single notes nothing, as their names say the notes. What cannot be read is found out when it is needed.
+    """
     found = hashlib.sha256()
     for item in items:
         if isinstance(item, Recording):
-            found.update(str(item.audio.stat().st_size).encode())
+            with contextlib.suppress(OSError):
+                found.update(str(item.audio.stat().st_size).encode())
             for path in _label_files(item):
-                found.update(path.read_bytes())
+                with contextlib.suppress(OSError):
+                    found.update(path.read_bytes())
     return found.hexdigest()[:16]
 
 

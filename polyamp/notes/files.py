@@ -94,7 +94,7 @@ def read_midi(path: str | os.PathLike, apply_sustain: bool = True, use_drums: bo
 def read_tsv(path: str | os.PathLike) -> Notes:
     """Notes from lines of `onset, offset, pitch, velocity` (seconds and MIDI numbers), separated by tabs or commas.
 
-    Lines that are empty or start with `#` are skipped, and a first line of words. Velocities may be missing, from all lines or
+    Lines that are empty or start with `#` are skipped, and a first line that names the columns. Velocities may be missing, from all lines or
     some. What rounding makes counts as what it was: an offset before its onset as the onset, an onset just before 0 as 0.
 
     Raises:
@@ -109,7 +109,7 @@ def read_tsv(path: str | os.PathLike) -> Notes:
     rows = []
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     numbered = [(number, line) for number, line in numbered if line and not line.startswith("#")]
-    if numbered and not re.search(r"\d", numbered[0][1]):
+    if numbered and re.fullmatch(r"\D*(onset|start|time)\D*", numbered[0][1], re.IGNORECASE):
         del numbered[0]
     for number, line in numbered:
         try:

@@ -104,15 +104,20 @@ def _starts(message: _Message) -> bool:
 
 
 def _silenced(track: _Timed, orders: _Timed) -> _Timed:
-    """A track with ends of all notes of the channels that are told to be silent, whatever track that is in."""
-    pitches = {(message.channel, message.note) for _, message in track if _starts(message)}
-    ends = [
-        (tick, mido.Message("note_off", channel=channel, note=note))
-        for tick, order in orders
-        for channel, note in sorted(pitches)
-        if channel == order.channel
-    ]
-    return ends + track  # Before what begins at the same tick.
+    """A track with ends of the notes that sound where their channels are told to be silent, whatever track that is in."""
+    sounding: set[tuple[int, int]] = set()
+    ends: _Timed = []
+    both = [(tick, True, order) for tick, order in orders] + [(tick, False, message) for tick, message in track]
+    for tick, is_order, message in sorted(both, key=lambda one: one[0]):  # Stable: what begins at that tick sounds.
+        if is_order:
+            silent = sorted(one for one in sounding if one[0] == message.channel)
+            ends += [(tick, mido.Message("note_off", channel=channel, note=note)) for channel, note in silent]
+            sounding.difference_update(silent)
+        elif _starts(message):
+            sounding.add((message.channel, message.note))
+        elif message.type in ("note_on", "note_off"):
+            sounding.discard((message.channel, message.note))
+    return sorted(ends + track, key=lambda one: one[0])
 
 
 def _missing_ends(track: _Timed, end: int) -> _Timed:

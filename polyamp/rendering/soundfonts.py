@@ -15,6 +15,8 @@ DRUM_BANK = 128
 # goes round in a loop, and which pitch it has.
 _KEY_RANGE, _INSTRUMENT, _SAMPLE = 43, 41, 53
 _MODES, _ROOT, _SCALE, _SEMITONES, _CENTS = 54, 58, 56, 51, 52
+_START, _START_COARSE, _END, _END_COARSE, _COARSE = 0, 4, 1, 12, 32_768  # Where it begins and ends, to be added.
+_FARTHEST = 10 * 1200  # Cents from the sample's own pitch; more is damage.
 _LOOPS = 1  # Bit of the mode.
 _COMPRESSED = 0x10  # Bit of a sample's type, in version 3.
 _PITCHES = 128
@@ -71,9 +73,10 @@ def read_presets(path: Path) -> list[Sound]:
             for zone in zones:
                 for inner in instruments[_number(zone, _INSTRUMENT)]:
                     for key in _keys(zone) & _keys(inner):
-                        lasting[key] = max(lasting.get(key, 0.0), _seconds(inner, samples[_number(inner, _SAMPLE)], key))
-            seconds = tuple(lasting.get(key, math.inf) for key in range(_PITCHES))
-            found.append(Sound(path, bank, program, frozenset(lasting), seconds))
+                        seconds = _seconds(inner, zone, samples[_number(inner, _SAMPLE)], key)
+                        lasting[key] = max(lasting.get(key, 0.0), seconds)
+            of_keys = tuple(lasting.get(key, math.inf) for key in range(_PITCHES))
+            found.append(Sound(path, bank, program, frozenset(lasting), of_keys))
     except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
         raise PolyampError(f"{path}: is no SoundFont that can be read.") from error
     return sorted((sound for sound in found if sound.keys), key=lambda sound: (sound.bank, sound.program))
@@ -95,14 +98,17 @@ def _keys(zone: _Zone) -> set[int]:
     return set(range(low, high + 1))
 
 
-def _seconds(zone: _Zone, sample: tuple, key: int) -> float:
-    """How long a zone sounds at a key, which the sample's rate follows; infinite where that cannot be told."""
+def _seconds(zone: _Zone, of_preset: _Zone, sample: tuple, key: int) -> float:
+    """How long an instrument's zone in a preset's sounds at a key, which the sample's rate follows; infinite if untold."""
     _, start, end, _, _, rate, pitch, correction, _, kind = sample
+    start += _signed(zone, _START) + _COARSE * _signed(zone, _START_COARSE)
+    end += _signed(zone, _END) + _COARSE * _signed(zone, _END_COARSE)
     if _number(zone, _MODES) & _LOOPS or kind & _COMPRESSED or not rate or end <= start:
         return math.inf
     root = next((number for number in (_number(zone, _ROOT, _UNSET), pitch) if number < _PITCHES), 60)  # As players have it.
-    cents = (key - root) * _number(zone, _SCALE, 100) + 100 * _signed(zone, _SEMITONES) + _signed(zone, _CENTS) + correction
-    return (end - start) / rate / 2 ** (cents / 1200)
+    cents = (key - root) * _number(zone, _SCALE, 100) + correction
+    cents += sum(100 * _signed(one, _SEMITONES) + _signed(one, _CENTS) for one in (zone, of_preset))
+    return (end - start) / rate / 2 ** (max(-_FARTHEST, min(cents, _FARTHEST)) / 1200)
 
 
 def _zones(first: Sequence[int], bags: bytes, generators: bytes, link: int) -> list[list[_Zone]]:

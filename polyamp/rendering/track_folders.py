@@ -113,6 +113,7 @@ def _found(folder: Path, fingerprint: str) -> dict[str, Any] | None:
         raise PolyampError(f"{folder}: is there already and no track that was rendered; remove it, or write elsewhere.")
     if found.get("fingerprint", fingerprint) != fingerprint:
         raise PolyampError(
-            f"{folder}: was rendered with other settings or SoundFonts; write elsewhere, or remove those tracks."
+            f"{folder}: was rendered with other settings or SoundFonts, or by an earlier version; write elsewhere, or remove "
+            "those tracks."
         )
     return found

@@ -251,7 +251,6 @@ def test_truncated_audio_of_gigabytes_is_an_error(tmp_path, name, length):
         (np.float32([0.0, 20_000.0]), RATE, "far beyond full scale; give float in"),
         (np.float64([0.0, np.nan]), RATE, "NaN"),
         ([0, -12_000, 900], RATE, "int64 that are all of 16 bits; give them as int16"),
-        (np.int32([5, -5]), RATE, "int32 that are all of 16 bits"),
         (np.zeros(100), None, "a rate of None"),
         (np.zeros(100), "44100", "a rate of '44100'"),
     ],
@@ -266,6 +265,7 @@ def test_integers_of_all_widths_are_of_their_full_range():
         half = np.array([np.iinfo(dtype).max // 2 + 1, 0], dtype)
         np.testing.assert_array_equal(reading.convert(half, RATE), [0.5, 0.0])
     assert len(reading.convert(np.zeros(10, np.int64), RATE)) == 10
+    assert reading.convert(np.int32([2000, -2000]), RATE).any()  # Of a recorder of 24 bits in silence.
     assert reading.convert(np.float32([5.0, 0.0]), np.int64(RATE)).max() == 5.0
 
 
