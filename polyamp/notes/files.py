@@ -94,8 +94,9 @@ def read_midi(path: str | os.PathLike, apply_sustain: bool = True, use_drums: bo
 def read_tsv(path: str | os.PathLike) -> Notes:
     """Notes from lines of `onset, offset, pitch, velocity` (seconds and MIDI numbers), separated by tabs or commas.
 
-    Lines that are empty or start with `#` are skipped, and a first line that names the columns. Velocities may be missing, from all lines or
-    some. What rounding makes counts as what it was: an offset before its onset as the onset, an onset just before 0 as 0.
+    Lines that are empty or start with `#` are skipped, and a first line that names the columns. Velocities may be missing, from
+    all lines or some. What rounding makes counts as what it was: an offset before its onset as the onset, an onset just before
+    0 as 0.
 
     Raises:
         DataError: The file cannot be read or a line does not hold three or four numbers; names the line.
