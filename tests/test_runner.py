@@ -51,7 +51,8 @@ def modules(monkeypatch):
 
     def load_model(*arguments):
         calls["load_model"] = arguments
-        return types.SimpleNamespace(model=None, hparams="settings", path=Path("models/MELODIC/x/ckpt-00000005.npz"), step=5)
+        path = Path("models/MELODIC/x/ckpt-00000005.npz")
+        return types.SimpleNamespace(model=None, hparams="settings", path=path, timbre_path=calls.get("timbre_path"), step=5)
 
     def evaluate(loaded, settings, examples, **kwargs):
         calls["evaluate"] = (loaded, settings, examples, kwargs)
@@ -324,6 +325,13 @@ def test_where_scores_go(modules, line, folder, suffix):
     assert polyamp_runner.main(["polyamp", "--mode=eval", "--examples_path=a", *line.split()]) == 0
     asked = modules["evaluate"][3]
     assert (asked["output_dir"], asked["suffix"], asked["num_steps"]) == (folder, suffix, None)
+
+
+def test_scores_of_joined_models_are_named_after_both(modules):
+    modules["timbre_path"] = Path("models/TIMBRE/y/ckpt-00000007.npz")
+    line = "--mode=eval --examples_path=a --model_type=FULL --load_full=False --model_dir=m"
+    assert polyamp_runner.main(["polyamp", *line.split()]) == 0
+    assert modules["evaluate"][3]["suffix"] == "-full-y"
 
 
 def test_prediction_gets_every_setting(capsys, modules):
