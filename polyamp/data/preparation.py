@@ -82,19 +82,16 @@ def _local(item: Recording | NoteFile, shard: sharding.Shard) -> Iterator[Record
     with tempfile.TemporaryDirectory() as name:
 
         def fetched(path: Path) -> Path:
-            relative = path.relative_to(shard.found_in).as_posix()
-            places.fetch(places.join(str(shard.source), relative), Path(name) / relative)
-            return Path(name) / relative
+            here = Path(name) / path.relative_to(shard.found_in)
+            places.fetch(_remote(path, shard), here)
+            return here
 
-        def is_there(path: Path) -> bool:
-            return places.exists(places.join(str(shard.source), path.relative_to(shard.found_in).as_posix()))
-
-        if isinstance(item, NoteFile) or item.labels is None or not is_there(item.labels):  # Which `sources.load` says.
+        # That notes are missing `sources.load` says.
+        if isinstance(item, NoteFile) or item.labels is None or not places.exists(_remote(item.labels, shard)):
             yield dataclasses.replace(item, audio=fetched(item.audio))
             return
         if item.labels.name == slakh.METADATA:  # And the notes beside it.
-            folder = item.labels.parent.relative_to(shard.found_in).as_posix()
-            for file in places.names(places.join(str(shard.source), folder, "MIDI"), "*.mid"):
+            for file in places.names(places.join(_remote(item.labels.parent, shard), "MIDI"), "*.mid"):
                 fetched(item.labels.parent / "MIDI" / file)
         yield dataclasses.replace(item, audio=fetched(item.audio), labels=fetched(item.labels))
 
@@ -103,7 +100,12 @@ def _source_of(item: Recording | NoteFile, shard: sharding.Shard) -> str:
     """Where the item's audio comes from."""
     if shard.source is None:
         return str(item.audio)
-    return places.join(shard.source, item.audio.relative_to(shard.found_in).as_posix())
+    return _remote(item.audio, shard)
+
+
+def _remote(path: Path, shard: sharding.Shard) -> str:
+    """Where what a file of the shadow stands for is."""
+    return places.join(str(shard.source), path.relative_to(shard.found_in).as_posix())
 
 
 def _message(error: PolyampError, item: Recording | NoteFile, shard: sharding.Shard) -> str:

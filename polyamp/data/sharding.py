@@ -246,8 +246,8 @@ def set_outcome(shard: Shard, outcome: Outcome | None) -> None:
         places.remove(shard.noted_in)
         return
     places.make_folder(places.join(shard.folder, _NOTES_FOLDER))
-    made = {"fingerprint": shard.fingerprint, "contents": shard.contents}
-    note = {**made, "counts": outcome.counts, "failures": outcome.failures}
+    note: dict[str, Any] = {"fingerprint": shard.fingerprint, "contents": shard.contents}
+    note |= {"counts": outcome.counts, "failures": outcome.failures}
     places.write(shard.noted_in, json.dumps(note, indent=1).encode())
 
 
