@@ -8,13 +8,13 @@ import types
 import numpy as np
 import pytest
 
-from polyamp import assess, notes
+from polyamp import assess, constants, notes
 from polyamp import evaluate as evaluation
 from polyamp.data.example import Example
 from polyamp.errors import DataError, PolyampError
-from polyamp.hparams import MelodicHParams, TimbreHParams
+from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
 from polyamp.metrics import roll_metrics
-from polyamp.notes import Notes
+from polyamp.notes import Notes, states
 
 HOP = 500  # 32 frames a second.
 HPARAMS = MelodicHParams(hop_length=HOP, predict_offset_threshold=0.0, onset_length=10.0)
@@ -170,3 +170,41 @@ def test_no_examples_and_unwritable_folders_are_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PolyampError, match="file"):
         evaluation.evaluate(LOADED, HPARAMS, [example(TRUTH)], tmp_path / "file" / "folder", "e")
+
+
+def test_the_full_models_notes_are_compared_with_those_that_begin_in_the_example(monkeypatch):
+    whole = Notes.of([0.5, 1.25, 2.0], [1.75, 1.75, 2.5], [50, 60, 64], [100] * 3, [0, 0, 40])
+    reference = notes.crop(whole, 1.0, 5.0, clip=False)
+    found = Notes.of([0.25, 1.0], [0.75, 1.5], [60, 64], [100] * 2, [0, 73])  # A flute where there is a violin.
+    monkeypatch.setattr(assess.transcribe, "transcribe", lambda *_: found)
+    assessment = assess.assess_full(None, FullHParams(), example(found, truth=reference))
+    scores = assessment.metrics
+    assert scores["note_onset_f1"] == scores["note_offset_f1"] == 1.0
+    assert scores["family_onset_f1"] == 0.5
+    assert len(assessment.reference) == 2
+    true, estimated = assessment.families
+    assert sorted(zip(true, estimated, strict=True)) == sorted(
+        [(constants.FAMILIES.index("keyboard"),) * 2, (constants.FAMILIES.index("string"), constants.FAMILIES.index("flute"))]
+    )
+
+
+def test_quantised_scores_compare_the_frames_of_both(monkeypatch):
+    """Frames of 128 ms: a note is 10 ms before the border between two, and is found 10 ms after it or one frame later."""
+    hparams = AutoregressiveHParams(hop_length=2048, mel_window=2048)
+    rate = hparams.frames_per_second
+    truth = Notes.of([3.48 / rate, 10.0 / rate], [6 / rate, 13 / rate], [60, 72], 100)
+
+    def scores_of(found):
+        rolls = states.to_states(found, 32, rate)
+        monkeypatch.setattr(assess.transcribe, "predict_states", lambda *_: rolls)
+        return assess.assess_autoregressive(None, hparams, example(found, truth=truth)).metrics
+
+    near = scores_of(
+        Notes.of([3.58 / rate, 10.0 / rate], truth.offset, truth.pitch, truth.velocity)
+    )  # Rounded to frame 4, not 3.
+    assert near["note_onset_f1"] == 1.0 and near["quantised_note_onset_f1"] == 0.5
+    assert near["quantised_frame_recall"] == 5 / 6 and near["quantised_frame_precision"] == 1.0
+    far = scores_of(
+        Notes.of([2.52 / rate, 10.0 / rate], truth.offset, truth.pitch, truth.velocity)
+    )  # Rounded to frame 3 as well.
+    assert far["note_onset_f1"] == 0.5 and far["quantised_note_onset_f1"] == far["quantised_frame_f1"] == 1.0

@@ -120,6 +120,16 @@ def test_writes_numbered_checkpoints_settings_and_logs_and_keeps_few(run, monkey
     assert list((path.parent / "tensorboard").rglob("*tfevents*"))
 
 
+def test_a_line_of_the_log_is_the_mean_since_the_one_before(run, monkeypatch):
+    def losses(model_id, every):
+        monkeypatch.setattr(callbacks, "_LOG_EVERY", every)
+        return [line["loss"] for line in logged(run(model_id=model_id, num_steps=4, checkpoint_interval=4, load_id=""))]
+
+    single = losses("a", 1)
+    assert len(single) == 4 and single[-1] < 0.99 * single[0]
+    assert losses("b", 2) == pytest.approx([np.mean(single[:2]), np.mean(single[2:])], rel=1e-5)
+
+
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(run):
     whole = run(model_id="whole", num_steps=6, checkpoint_interval=3, load_id="")
     run(model_id="parts", num_steps=6, checkpoint_interval=3, load_id="")

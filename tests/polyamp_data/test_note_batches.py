@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from polyamp import hparams
-from polyamp.data import cache, note_batches
-from polyamp.data.example import Example
+from polyamp import constants, hparams
+from polyamp.data import cache, note_batches, nsynth, records
+from polyamp.data.example import Example, NoteExample
 from polyamp.errors import HParamsError
 from polyamp.notes import Notes
 
@@ -70,3 +70,21 @@ def test_labels_of_mixed_single_notes_do_not_depend_on_their_order():
             np.testing.assert_array_equal(of_one[name], of_other[name])
     velocity = answers[0][1]["velocity"].numpy()[:, 60 - 21]
     assert velocity[round(0.5 / 0.032)] == pytest.approx(100 / 127, abs=0.01)
+
+
+def test_a_quarter_of_the_crops_are_of_single_notes(tmp_path):
+    """Told apart by their families: recordings are of strings, single notes of flutes."""
+    settings = hparams.resolve("TIMBRE", "tiny", {**SMALL, "batch_size": 64})
+    records.write(tmp_path / "train.tfrecord", [piece("long", 12.0)])
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(64_000) / 16_000).astype(np.float32)
+    note = NoteExample("flute-069-100", tone, 69, 100, "flute", "flute", "acoustic")
+    records.write(tmp_path / "notes.tfrecord", [note], nsynth.serialize)
+    batches = note_batches.training_dataset(
+        str(tmp_path / "train.tfrecord"), settings, seed=3, nsynth_examples_path=str(tmp_path / "notes.tfrecord")
+    )
+    _, targets, _ = next(iter(batches))
+    families = targets["family"].numpy().sum(axis=1)
+    flute, string = (constants.FAMILIES.index(name) for name in ("flute", "string"))
+    single, of_recordings = families[:, flute] > 0, families[:, string] > 0
+    assert not (single & of_recordings).any() and (single | of_recordings).all()
+    assert 6 <= single.sum() <= 28

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polyamp import checkpoint, evaluate
 from polyamp.data import records
 from polyamp.data.example import Example
 from polyamp.notes import Notes
@@ -60,6 +61,19 @@ def test_variants_are_trained_once_and_listed_with_their_latency(load, examples,
     other = SMALL.replace('"recurrent_units":8', '"recurrent_units":24')
     status, _, errors = table(hparams=other)  # The models that are there have other weights.
     assert status == 1 and "recurrent_units" in errors
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_the_table_has_true_times_or_those_of_frames(load, monkeypatch, examples, tmp_path, capsys, quantised):
+    names = ["note_onset", "note_offset", "note_frame", "quantised_note_onset", "quantised_note_offset", "quantised_frame"]
+    scores = {f"{name}_{part}": 0.1 * place for place, name in enumerate(names) for part in ("precision", "recall", "f1")}
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: {"mean": scores})
+    places = {"model_dir": checkpoint.EMBEDDED, "test_examples_path": examples, "output": tmp_path / "table.csv"}
+    script, _ = load("latency_table", variants="autoregressive_compact", quantised=quantised, **places)
+    assert script.main(["latency_table"]) == 0
+    (row,) = csv.DictReader((tmp_path / "table.csv").open())
+    expected = (0.3, 0.4, 0.5) if quantised else (0.0, 0.1, 0.2)
+    assert tuple(float(row[f"{kind}_f"]) for kind in ("onset", "offset", "frame")) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
