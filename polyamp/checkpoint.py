@@ -80,7 +80,7 @@ def step_path(directory: Path, step: int) -> Path:
 
 def save_as_new(directory: Path, model: "keras.Model", hparams: MelodicHParams, step: int) -> Path:
     """Makes a folder (see `new_folder`) with a model's weights, as of that step, and its settings; returns the checkpoint."""
-    with atomic.new_folder(directory, "--model_dir") as unfinished:
+    with atomic.new_folder(directory, "--model_id or --model_dir") as unfinished:
         atomic.write_text(unfinished / HPARAMS_FILE, hparams_lib.to_json(hparams))
         checkpoint_file.save(step_path(unfinished, step), model, {"step": step})
     return step_path(directory, step)

@@ -22,7 +22,7 @@ from polyamp import startup  # noqa: E402
 if TYPE_CHECKING:
     import pretty_midi
 
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to; made if it is not there.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to make.", required=True)
 _NUMBER = flags.DEFINE_integer("number", 100, "How many files.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 30.0, "Length of each.", lower_bound=2.0, upper_bound=36_000.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all random choices.", lower_bound=0)
@@ -63,14 +63,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _write() -> None:
-    from polyamp.atomic import make_folder, replacing
+    from polyamp.atomic import new_folder
 
-    directory = make_folder(_OUTPUT_DIR.value, "--output_dir")
     rng = np.random.default_rng(_SEED.value)
-    for number in range(_NUMBER.value):
-        with replacing(directory / f"clip{number:04d}.mid") as temporary:
-            piece(rng, _SECONDS.value).write(str(temporary))
-    logging.info("%s: %d files", directory, _NUMBER.value)
+    with new_folder(_OUTPUT_DIR.value, "--output_dir") as unfinished:  # Two runs in one folder would be a set that no seed gives.
+        for number in range(_NUMBER.value):
+            piece(rng, _SECONDS.value).write(str(unfinished / f"clip{number:04d}.mid"))
+    logging.info("%s: %d files", _OUTPUT_DIR.value, _NUMBER.value)
 
 
 def piece(rng: np.random.Generator, seconds: float) -> "pretty_midi.PrettyMIDI":

@@ -46,6 +46,17 @@ def test_families_are_in_balance(load, tmp_path):
     assert all(abs(count - expected) < 0.35 * expected for count in counts.values())
 
 
+def test_two_runs_are_not_mixed(load, tmp_path):
+    script, _ = load("random_midi", output_dir=tmp_path / "out", number=3, seconds=3)
+    script._write()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    script, _ = load("random_midi", output_dir=tmp_path / "out", number=2, seconds=3, seed=1)
+    with pytest.raises(PolyampError, match="choose another --output_dir"):
+        script._write()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before and len(before) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(load, tmp_path):
     (tmp_path / "file").write_text("")
     script, _ = load("random_midi", output_dir=tmp_path / "file" / "out")
