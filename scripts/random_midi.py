@@ -66,7 +66,7 @@ def _write() -> None:
     from polyamp.atomic import new_folder
 
     rng = np.random.default_rng(_SEED.value)
-    with new_folder(_OUTPUT_DIR.value, "--output_dir") as unfinished:  # Two runs in one folder would be a set that no seed gives.
+    with new_folder(_OUTPUT_DIR.value, "--output_dir") as unfinished:  # Two runs in one would be mixed.
         for number in range(_NUMBER.value):
             piece(rng, _SECONDS.value).write(str(unfinished / f"clip{number:04d}.mid"))
     logging.info("%s: %d files", _OUTPUT_DIR.value, _NUMBER.value)

@@ -49,10 +49,8 @@ def as_played(content: bytes) -> bytes:
     end = max((sum(message.time for message in track) for track in midi.tracks), default=0)
     if end > _MOST_TICKS:
         raise ValueError(f"it lasts for {end} ticks and is probably damaged; {_MOST_TICKS} can be read")
-    if midi.type != 2:
-        orders = [one for track in tracks for one in track if one[1].type == "control_change" and one[1].control in _SILENCE]
-        tracks = [_silenced(track, orders) for track in tracks]
-    tracks = [track + _missing_ends(track, end) for track in tracks]
+    orders = [one for track in tracks for one in track if one[1].type == "control_change" and one[1].control in _SILENCE]
+    tracks = [_ended(track, orders if midi.type != 2 else [], end) for track in tracks]
     if midi.type == 1 and tracks:
         shared = [one for track in tracks for one in track if one[1].type in _OF_ALL]
         tracks = [[one for one in track if one[1].type not in _OF_ALL] for track in tracks]
@@ -103,32 +101,23 @@ def _starts(message: _Message) -> bool:
     return message.type == "note_on" and message.velocity > 0
 
 
-def _silenced(track: _Timed, orders: _Timed) -> _Timed:
-    """A track with ends of the notes that sound where their channels are told to be silent, whatever track that is in."""
+def _ended(track: _Timed, orders: _Timed, end: int) -> _Timed:
+    """A track whose notes end, at the latest, where any track tells their channels to be silent or with the file."""
     sounding: set[tuple[int, int]] = set()
     ends: _Timed = []
-    both = [(tick, True, order) for tick, order in orders] + [(tick, False, message) for tick, message in track]
-    for tick, is_order, message in sorted(both, key=lambda one: one[0]):  # Stable: what begins at that tick sounds.
-        if is_order:
-            silent = sorted(one for one in sounding if one[0] == message.channel)
-            ends += [(tick, mido.Message("note_off", channel=channel, note=note)) for channel, note in silent]
-            sounding.difference_update(silent)
+    # Sorted by their ticks alone: what begins where its channel is silenced sounds, until the end of all channels.
+    stops = [(tick, order.channel, None) for tick, order in orders]
+    both = stops + [(tick, None, message) for tick, message in track] + [(end, None, None)]
+    for tick, channel, message in sorted(both, key=lambda one: one[0]):
+        if message is None:
+            silent = {one for one in sounding if channel in (None, one[0])}
+            ends += [(tick, mido.Message("note_off", channel=of, note=note)) for of, note in sorted(silent)]
+            sounding -= silent
         elif _starts(message):
             sounding.add((message.channel, message.note))
         elif message.type in ("note_on", "note_off"):
             sounding.discard((message.channel, message.note))
-    return sorted(ends + track, key=lambda one: one[0])
-
-
-def _missing_ends(track: _Timed, end: int) -> _Timed:
-    """Ends of the notes of a track that have none."""
-    sounding: dict[tuple[int, int], None] = {}
-    for _, message in track:
-        if _starts(message):
-            sounding[message.channel, message.note] = None
-        elif message.type in ("note_on", "note_off"):
-            sounding.pop((message.channel, message.note), None)
-    return [(end, mido.Message("note_off", channel=channel, note=note)) for channel, note in sounding]
+    return ends + track
 
 
 def _playing(tracks: list[_Timed], channel: int) -> list[int]:
