@@ -72,6 +72,11 @@ class AutoregressiveHParams(MelodicHParams):
             )
 
     @property
+    def told_a4_hz(self) -> float | None:
+        """The tuning that is heard as in tune, `a4_hz`; None for the spectrograms that can be told no other than 440 Hz."""
+        return self.a4_hz if self.spec_type == "log_frequency" else None
+
+    @property
     def lookahead_frames(self) -> int:
         """Frames after its own middle one that a frame of acoustic features depends on."""
         return sum(size // 2 for size in self.acoustic_kernels) if self.architecture == "conv_lstm" else 0

@@ -12,7 +12,7 @@ import soxr
 from absl import logging
 
 from polyamp import constants
-from polyamp.audio import reading
+from polyamp.audio import reading, tuning
 from polyamp.errors import AudioError, PolyampError
 from polyamp.streaming import NoteEvent, StreamingTranscriber
 
@@ -121,11 +121,13 @@ class Timing:
         hop_ms: Length of a frame.
         seconds: Of sound that was heard.
         events: How many were found.
+        cents: How far the sound is above A4 = 440 Hz (see `tuning.measure`).
     """
 
     hop_ms: float
     seconds: float = 0.0
     events: int = 0
+    cents: float = 0.0
     _frame_ms: list[float] = dataclasses.field(default_factory=list)
     _next: int = 0
 
@@ -199,7 +201,7 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
         report: Called with each event, those that the end brings included.
 
     Returns:
-        What computing took.
+        What computing took, and the tuning of the sound.
 
     Raises:
         PolyampError: From the blocks; what was heard before has been reported, ends included.
@@ -209,8 +211,10 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
     behind = warned = took_of_frame = 0.0
     heard = 0  # Samples.
     teller = _Teller(report)
+    meter = tuning.Meter()
     try:
         for block in blocks:
+            meter.add(block)
             rest = block
             while len(rest):  # Hop by hop, so that each frame's time is known.
                 part, rest = np.split(rest, [hop - heard % hop])
@@ -233,5 +237,5 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
     finally:
         teller.tell(transcriber.finish())
         teller.end_all(timing.seconds)
-        timing.events = teller.told
+        timing.events, timing.cents = teller.told, meter.cents
     return timing

@@ -80,6 +80,11 @@ class StreamingTranscriber:
         """Algorithmic latency: from an event to when all samples that tell it have been heard (see the hyperparameters)."""
         return self._hparams.latency_ms
 
+    @property
+    def a4_hz(self) -> float | None:
+        """The tuning that it hears as in tune, in Hz of A4; None if its model can be told no other than 440."""
+        return self._hparams.told_a4_hz
+
     def push(self, samples: ArrayLike) -> list[NoteEvent]:
         """Hears the next samples and returns what they tell, in order of frames.
 

@@ -70,9 +70,10 @@ def _live() -> None:
     _check()
     with _midi_port(_MIDI_PORT.value) if _MIDI_PORT.value else contextlib.nullcontext() as port:
         from polyamp import live, streaming
+        from polyamp.audio import tuning
 
-        tuning = {"a4_hz": _A4.value} if _A4.present else {}
-        transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value, **tuning)
+        overrides = {"a4_hz": _A4.value} if _A4.present else {}
+        transcriber = streaming.StreamingTranscriber.load(_MODEL_DIR.value, _LOAD_ID.value, **overrides)
         events: list[NoteEvent] = []
         is_over = False
 
@@ -88,7 +89,11 @@ def _live() -> None:
         sys.stderr.write(f"latency {transcriber.latency_ms:.0f} ms and computing; Ctrl-C ends\n")
         blocks = itertools.takewhile(lambda _: not is_over, _blocks(transcriber.hop_length))
         try:
-            sys.stderr.write(f"{live.run(transcriber, blocks, report)}\n")
+            timing = live.run(transcriber, blocks, report)
+            sys.stderr.write(f"{timing}\n")
+            a4_hz = tuning.better_a4(timing.cents, transcriber.a4_hz)
+            if a4_hz:
+                sys.stderr.write(f"the instrument's tuning is A4 = {a4_hz:g} Hz; with --a4={a4_hz:g} it is heard better\n")
         finally:  # What was heard before a failure, too.
             if _OUTPUT.value:
                 _write(events, _OUTPUT.value)

@@ -5,6 +5,7 @@ from pathlib import Path
 import mir_eval
 import numpy as np
 import pytest
+import soundfile
 import soxr
 
 import polyamp_runner
@@ -73,7 +74,7 @@ def test_the_full_model_hears_that_a_piano_plays(tmp_path):
     assert np.mean(found.program == 0) > 0.9
 
 
-def test_the_autoregressive_model_hears_an_instrument_in_its_own_tuning():
+def test_the_autoregressive_model_hears_an_instrument_in_its_own_tuning(tmp_path, caplog):
     factor = 2 ** (40 / 1200)
     sharp = soxr.resample(reading.read(RECORDING), factor, 1)
     reference = _intervals_and_pitches(notes.stretched(notes.read_midi(REFERENCE), 1 / factor))
@@ -88,6 +89,11 @@ def test_the_autoregressive_model_hears_an_instrument_in_its_own_tuning():
     np.testing.assert_array_equal(in_keras[1], estimate[1])
     np.testing.assert_allclose(in_keras[0], estimate[0], atol=1e-3)
     assert f1[440.0 * factor] > 0.85 and f1[440.0] < 0.75, f1
+    soundfile.write(tmp_path / "sharp.wav", sharp, 16_000)
+    for overrides, is_told in (({}, True), ({"a4_hz": a4_hz}, False)):  # Of a tuning that it should be told.
+        caplog.clear()
+        predict.predict("AUTOREGRESSIVE", str(tmp_path / "sharp.wav"), overrides=overrides)
+        assert ("its tuning is A4 = 450" in caplog.text) is is_told
 
 
 @pytest.mark.parametrize("load_id", ["autoregressive_compact", "autoregressive_low_latency"])

@@ -4,6 +4,7 @@ import functools
 import io
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 import mido
 import numpy as np
 import pytest
+import soundfile
+import soxr
 
 from polyamp import checkpoint, hparams, live, models, notes, state_stream, streaming, transcribe
 from polyamp.audio import reading
@@ -213,6 +216,16 @@ def test_stdin_faster_than_real_time_gives_the_notes_of_the_file(pcm, of_file, t
     written = notes.read_midi(tmp_path / "out.mid")
     np.testing.assert_allclose(np.sort(written.onset), np.sort(of_file.onset), atol=2e-3)
     assert b"p99" in result.stderr and b"latency 128 ms" in result.stderr
+
+
+def test_says_which_tuning_it_should_be_told(pcm, tmp_path):
+    soundfile.write(tmp_path / "sharp.wav", soxr.resample(pcm[1], 2 ** (40 / 1200), 1), 16_000)
+    arguments = (f"--input={tmp_path / 'sharp.wav'}", "--speed=0", "--quiet")
+    told = script(*arguments)
+    assert told.returncode == 0, told.stderr.decode()
+    a4_hz = float(re.search(r"tuning is A4 = ([\d.]+) Hz; with --a4=\1 it is heard better", told.stderr.decode())[1])
+    assert a4_hz == pytest.approx(440 * 2 ** (40 / 1200), abs=1.0)
+    assert b"A4" not in script(*arguments, f"--a4={a4_hz}").stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of another kind")

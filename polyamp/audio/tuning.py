@@ -22,6 +22,7 @@ _LEAST_PEAK = 0.03  # Of the frame's highest magnitude.
 _LEAST_AGREEMENT = 0.25  # Music has 0.3 to 0.9; bells by themselves 0.2, a voice or noise less than 0.1.
 _LEAST_FRAMES = 20  # What is shorter, five seconds, may be a single note, which has no tuning.
 _LEAST_CENTS = 10.0  # What is less off is heard as well, and stays as it is.
+_WORTH_TELLING = 15.0  # Cents; 20 cost an Autoregressive model one or two in a hundred notes, 40 a third.
 
 
 class Meter(FrameMeter):
@@ -75,6 +76,22 @@ def measure(blocks: Iterable[np.ndarray]) -> float:
 def stretch_of(cents: float) -> float:
     """By which factor a recording that is so many cents sharp has to last longer to be in tune; 1 if it is so well enough."""
     return 2 ** (cents / 1200) if abs(cents) >= _LEAST_CENTS else 1.0
+
+
+def better_a4(cents: float, a4_hz: float | None) -> float | None:
+    """The tuning, in Hz of A4, that a model should be told which hears a recording as of another.
+
+    Args:
+        cents: What `measure` says of the recording.
+        a4_hz: The tuning that the model hears it in; None if it cannot be told of another.
+
+    Returns:
+        The nearest one that fits, to 0.1 Hz; None if nothing is known of the recording's, or it is that one well enough.
+    """
+    if not cents or a4_hz is None:
+        return None
+    off = (cents - 1200 * np.log2(a4_hz / A4_HZ) + 50) % 100 - 50
+    return round(float(a4_hz * 2 ** (off / 1200)), 1) if abs(off) >= _WORTH_TELLING else None
 
 
 def stretched(blocks: Blocks, factor: float) -> Blocks:

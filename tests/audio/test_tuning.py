@@ -47,6 +47,23 @@ def test_a_quarter_tone_is_either():
     assert abs(tuning.measure([chords(50)])) == pytest.approx(50, abs=1.0)
 
 
+@pytest.mark.parametrize(
+    ("cents", "a4_hz", "better"),
+    [
+        (40.0, 440.0, 450.3),
+        (-31.8, 440.0, 432.0),
+        (8.0, 432.0, 442.0),  # 40 cents above what is heard.
+        (-45.0, 450.0, 454.2),  # Nearer to a semitone above -45 cents.
+        (14.0, 440.0, None),
+        (-31.8, 432.0, None),
+        (0.0, 432.0, None),  # Of which nothing is known.
+        (40.0, None, None),
+    ],
+)
+def test_a_model_is_told_of_a_tuning_that_is_not_its_own(cents, a4_hz, better):
+    assert tuning.better_a4(cents, a4_hz) == better
+
+
 @pytest.mark.parametrize("size", [1, 700, 4096, 50_000])
 def test_borders_of_blocks_do_not_matter(size):
     audio = chords(20)
