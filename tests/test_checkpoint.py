@@ -267,7 +267,7 @@ def test_thresholds_may_be_overridden_and_structure_may_not(tmp_path, folder):
 
 
 def test_weights_of_another_dropout_may_be_taken(tmp_path):
-    small = {"num_filters": [2, 2, 2, 2], "fc_size": 8, "onset_lstm_units": 0, "offset_lstm_units": 0, "combined_lstm_units": 4}
+    small = {"num_filters": [2, 2, 2, 2], "fc_size": 8, "onset_lstm_units": 0, "offset_lstm_units": 0, "combined_lstm_units": 0}
     settings = hparams.resolve("MELODIC", "melodic", small)
     folder = checkpoint.folder(tmp_path, "MELODIC", "a")
     folder.mkdir(parents=True)

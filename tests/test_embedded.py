@@ -89,7 +89,7 @@ def test_the_autoregressive_model_hears_an_instrument_in_its_own_tuning(tmp_path
     np.testing.assert_array_equal(in_keras[1], estimate[1])
     np.testing.assert_allclose(in_keras[0], estimate[0], atol=1e-3)
     assert f1[440.0 * factor] > 0.85 and f1[440.0] < 0.75, f1
-    soundfile.write(tmp_path / "sharp.wav", sharp, 16_000)
+    soundfile.write(tmp_path / "sharp.wav", sharp[: 10 * 16_000], 16_000)
     for overrides, is_told in (({}, True), ({"a4_hz": a4_hz}, False)):  # Of a tuning that it should be told.
         caplog.clear()
         predict.predict("AUTOREGRESSIVE", str(tmp_path / "sharp.wav"), overrides=overrides)
