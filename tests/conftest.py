@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 
 import pytest
 from absl import flags, logging
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # Test processes share the cores. Before anything imports TensorFlow or numpy.
+    for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(_name, "1")
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

@@ -151,6 +151,7 @@ def test_boosts_may_be_changed_at_run_time_and_structure_may_not(trained, capsys
     assert "label_shift (-1 there, 0 here)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_trains_on_the_jax_backend(folder, tmp_path):
     flags = [f"--examples_path={folder / 'train.tfrecord'}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}"]

@@ -101,6 +101,7 @@ def test_keras_models_get_windows_of_several_recordings_at_once(
             np.testing.assert_allclose(roll, alone[name][0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes_and_go_on_after_failures(recordings: Path, tmp_path: Path):
     (tmp_path / "bad.wav").write_bytes(b"RIFF no audio")
     (tmp_path / "list.txt").write_text(f"{recordings}/a.wav\n\n{recordings}/b.wav\n{tmp_path}/bad.wav\n{tmp_path}/gone.wav\n")

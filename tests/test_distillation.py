@@ -80,6 +80,7 @@ def test_it_is_so_before_anything_is_computed_or_written(run, tmp_path):
     assert not (tmp_path / "cache").exists() and not (tmp_path / "runs" / "MELODIC" / "pupil" / "hparams.json").exists()
 
 
+@pytest.mark.slow
 def test_a_pupil_takes_over_what_no_label_says(run, tmp_path):
     """A teacher that always hears an onset, and labels that never have one."""
     saved(tmp_path / "runs", "teacher")

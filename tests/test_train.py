@@ -551,6 +551,7 @@ def test_a_reader_that_stops_does_not_end_a_training(data, tmp_path):
     assert checkpoint.numbered(checkpoint.folder(tmp_path, "MELODIC", "a"))[-1].name == "ckpt-00000004.npz"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_the_tiny_preset_trains_on_the_jax_backend(data, tmp_path):
     flags = [f"--examples_path={data}", f"--model_dir={tmp_path}", f"--cache_dir={tmp_path / 'cache'}"]

@@ -59,7 +59,11 @@ def others(settings):
     [
         ("TIMBRE", {"timbre_architecture": "pitch_shared", "timbre_channels": 4, "timbre_dilations": [1]}),
         pytest.param("TIMBRE", {"timbre_architecture": "harmonics", "timbre_patch_units": [8]}, marks=pytest.mark.slow),
-        ("FULL", {**_SHARED, "timbre_architecture": "pitch_shared", "timbre_channels": 4, "timbre_dilations": [1]}),
+        pytest.param(
+            "FULL",
+            {**_SHARED, "timbre_architecture": "pitch_shared", "timbre_channels": 4, "timbre_dilations": [1]},
+            marks=pytest.mark.slow,
+        ),
         ("AUTOREGRESSIVE", {**_SHARED, **_RECURRENT}),
         pytest.param("AUTOREGRESSIVE", {**_RECURRENT, "spec_n_bins": 40}, marks=pytest.mark.slow),
     ],

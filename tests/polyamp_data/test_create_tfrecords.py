@@ -92,7 +92,9 @@ def test_errors_are_one_line_and_leave_nothing(folder: Path, tmp_path: Path, fla
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("options", [(), ("--runner=DirectRunner",)], ids=["here", "Beam"])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--runner=DirectRunner",), marks=pytest.mark.slow)], ids=["here", "Beam"]
+)
 def test_a_recording_that_cannot_be_read_does_not_stop_the_others(
     load: Callable, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
 ):
@@ -146,7 +148,9 @@ def undisturbed(
     "options",
     [
         ("--runner=DirectRunner",),
-        ("--runner=DirectRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing"),
+        pytest.param(
+            ("--runner=DirectRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing"), marks=pytest.mark.slow
+        ),
         ("--runner", "PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"),
     ],
     ids=["one process", "two processes", "portable"],

@@ -36,6 +36,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
+@pytest.mark.slow
 def test_what_two_processes_give(examples, tmp_path):
     output = tmp_path / "figures.json"
     settings = ('--hparams={"batch_size":2,"train_frames":25}', "--processes=2", "--seconds=0.5", "--model_steps=0")
@@ -123,6 +124,7 @@ def test_what_cannot_be_measured_is_one_line(load, examples, monkeypatch, settin
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_one_line(tmp_path):
     (tmp_path / "bad.tfrecord").write_text("not a TFRecord")
     answer = run(f"--examples_path={tmp_path / 'bad.tfrecord'}", "--processes=2", "--seconds=0.5")

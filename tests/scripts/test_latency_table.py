@@ -34,6 +34,7 @@ def examples(tmp_path):
     return tmp_path / "x.tfrecord"
 
 
+@pytest.mark.slow
 def test_variants_are_trained_once_and_listed_with_their_latency(load, examples, tmp_path, capsys):
     def table(**changes):
         settings = {"variants": "1-3-1:1:1024:256,3-3-3:0:2048:512", "hparams": SMALL, "num_steps": 2} | changes
@@ -102,6 +103,7 @@ def test_mistakes_are_told_before_anything_is_trained(examples, tmp_path):
         assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_is_in_no_table(examples, tmp_path):
     arguments = [f"--examples_path={examples}", f"--test_examples_path={examples}", f"--hparams={SMALL}", "--num_steps=100000"]
     command = [sys.executable, ROOT / "scripts/latency_table.py", *arguments, "--variants=1-3-1:1:1024:256,1-1-1:0:1024:256"]
