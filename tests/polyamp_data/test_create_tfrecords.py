@@ -149,7 +149,8 @@ def undisturbed(
     [
         ("--runner=DirectRunner",),
         pytest.param(
-            ("--runner=DirectRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing"), marks=pytest.mark.slow
+            ("--runner=DirectRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing"),
+            marks=pytest.mark.slow,
         ),
         ("--runner", "PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"),
     ],
