@@ -12,6 +12,7 @@ import time
 import types
 from pathlib import Path
 
+import keras
 import mido
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ RECORDING = ROOT / "tests/data/handel_air.ogg"
 
 @pytest.fixture(scope="module")
 def transcriber():
-    settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny")
+    settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny", {"onset_boost": 4.0})
+    keras.utils.set_random_seed(2)  # With other weights there may be no event at all.
     network = state_stream.of_model(models.build("AUTOREGRESSIVE", settings), settings)
     return lambda: streaming.StreamingTranscriber(network)
 
@@ -91,7 +93,7 @@ def test_run_reports_all_events_and_the_time_of_each_frame(transcriber, pcm):
     heard = []
     timing = live.run(transcriber(), iter([pcm[1]]), heard.append)
     whole = transcriber()
-    assert heard == whole.push(pcm[1]) + whole.finish()
+    assert heard and heard == whole.push(pcm[1]) + whole.finish()
     assert timing.seconds == pytest.approx(10.0) and timing.events == len(heard)
     assert 0 < timing.mean_ms <= timing.p99_ms and str(timing).count("ms") == 3
 
@@ -121,6 +123,7 @@ def test_wherever_computing_is_interrupted_every_begin_has_an_end(transcriber, p
         monkeypatch.setattr(streaming.StreamingTranscriber, "_events", interrupted)
         heard = []
         live.run(transcriber(), iter([sound]), heard.append)
+        assert len(heard) > 2
         for pitch in {event.pitch for event in heard}:
             kinds = [event.is_on for event in heard if event.pitch == pitch]
             assert kinds == [True, False] * (len(kinds) // 2), (last, pitch)
@@ -134,7 +137,7 @@ def test_an_interruption_ends_the_stream_in_good_order(transcriber, pcm):
     heard = []
     live.run(transcriber(), blocks(), heard.append)
     whole = transcriber()
-    assert heard == whole.push(pcm[1][:80_000]) + whole.finish()
+    assert heard and heard == whole.push(pcm[1][:80_000]) + whole.finish()
 
 
 def _event(time, velocity, pitch):
@@ -167,7 +170,7 @@ def test_what_was_heard_before_an_error_is_reported(transcriber, pcm):
     with pytest.raises(AudioError, match="broken"):
         live.run(transcriber(), blocks(), heard.append)
     whole = transcriber()
-    assert heard == whole.push(pcm[1][:80_000]) + whole.finish()
+    assert heard and heard == whole.push(pcm[1][:80_000]) + whole.finish()
 
 
 def test_says_when_it_falls_behind(transcriber, monkeypatch):
