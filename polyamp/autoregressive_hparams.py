@@ -74,7 +74,7 @@ class AutoregressiveHParams(MelodicHParams):
     @property
     def told_a4_hz(self) -> float | None:
         """The tuning that is heard as in tune, `a4_hz`; None for the spectrograms that can be told no other than 440 Hz."""
-        return self.a4_hz if self.spec_type == "log_frequency" else None
+        return None if "a4_hz" in self.unused() else self.a4_hz
 
     @property
     def lookahead_frames(self) -> int:

@@ -13,6 +13,7 @@ from absl import logging
 
 from polyamp import constants
 from polyamp.audio import reading, tuning
+from polyamp.audio.meters import passed
 from polyamp.errors import AudioError, PolyampError
 from polyamp.streaming import NoteEvent, StreamingTranscriber
 
@@ -213,8 +214,7 @@ def run(transcriber: StreamingTranscriber, blocks: Iterator[np.ndarray], report:
     teller = _Teller(report)
     meter = tuning.Meter()
     try:
-        for block in blocks:
-            meter.add(block)
+        for block in passed(meter, blocks):
             rest = block
             while len(rest):  # Hop by hop, so that each frame's time is known.
                 part, rest = np.split(rest, [hop - heard % hop])

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from polyamp import atomic, constants, globs, notes, startup
 from polyamp.audio import containers, reading, tuning
+from polyamp.audio.meters import passed
 from polyamp.errors import PolyampError
 from polyamp.hparams import AutoregressiveHParams, TimbreHParams
 from polyamp.notes import beats
@@ -141,11 +142,14 @@ def _write_notes(loaded: "Loaded", blocks: reading.Blocks, audio: Path, output: 
     """Writes the notes that a model hears, as MIDI."""
     from polyamp import transcribe
 
-    found = transcribe.transcribe(loaded.model, blocks, loaded.hparams)
-    if isinstance(loaded.hparams, AutoregressiveHParams):  # What the others hear is in tune.
-        a4_hz = tuning.better_a4(tuning.measure(blocks()), loaded.hparams.told_a4_hz)
-        if a4_hz:
+    hparams = loaded.hparams
+    if isinstance(hparams, AutoregressiveHParams):  # What the others hear is in tune.
+        meter = tuning.Meter()
+        found = transcribe.transcribe(loaded.model, lambda: passed(meter, blocks()), hparams)  # Which reads it once.
+        if a4_hz := tuning.better_a4(meter.cents, hparams.told_a4_hz):
             logging.warning("%s: its tuning is A4 = %g Hz; it is heard better with --hparams={a4_hz:%g}.", audio, a4_hz, a4_hz)
+    else:
+        found = transcribe.transcribe(loaded.model, blocks, hparams)
     notes.write_midi(found, output, qpm, beats.track(found) if on_beats else None)
     return Transcript(audio, output, len(found))
 

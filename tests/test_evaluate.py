@@ -199,12 +199,10 @@ def test_quantised_scores_compare_the_frames_of_both(monkeypatch):
         monkeypatch.setattr(assess.transcribe, "predict_states", lambda *_: rolls)
         return assess.assess_autoregressive(None, hparams, example(found, truth=truth)).metrics
 
-    near = scores_of(
-        Notes.of([3.58 / rate, 10.0 / rate], truth.offset, truth.pitch, truth.velocity)
-    )  # Rounded to frame 4, not 3.
+    # Rounded to frame 4, not 3.
+    near = scores_of(Notes.of([3.58 / rate, 10.0 / rate], truth.offset, truth.pitch, truth.velocity))
     assert near["note_onset_f1"] == 1.0 and near["quantised_note_onset_f1"] == 0.5
     assert near["quantised_frame_recall"] == 5 / 6 and near["quantised_frame_precision"] == 1.0
-    far = scores_of(
-        Notes.of([2.52 / rate, 10.0 / rate], truth.offset, truth.pitch, truth.velocity)
-    )  # Rounded to frame 3 as well.
+    # Rounded to frame 3 as well.
+    far = scores_of(Notes.of([2.52 / rate, 10.0 / rate], truth.offset, truth.pitch, truth.velocity))
     assert far["note_onset_f1"] == 0.5 and far["quantised_note_onset_f1"] == far["quantised_frame_f1"] == 1.0

@@ -1,7 +1,7 @@
 """Measuring recordings of any length in one pass, frame by frame."""
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -35,6 +35,13 @@ _Meter = TypeVar("_Meter", bound=FrameMeter)
 
 def fed(meter: _Meter, blocks: Iterable[np.ndarray]) -> _Meter:
     """The meter after it has heard all blocks."""
+    for _ in passed(meter, blocks):
+        pass
+    return meter
+
+
+def passed(meter: FrameMeter, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The blocks, each heard by the meter on its way."""
     for block in blocks:
         meter.add(block)
-    return meter
+        yield block
