@@ -25,6 +25,7 @@ setup(
     package_dir={"polyamp.configs": "configs"},
     package_data={
         "polyamp": ["py.typed", "checkpoints/**/*", "checkpoints/*"],
+        "polyamp.audio": ["balance.npz"],
         "polyamp.configs": ["*.json"],
         "polyamp.data.tfds": ["*/README.md", "*/*.bib", "*/TAGS.txt"],
     },

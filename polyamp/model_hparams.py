@@ -171,6 +171,7 @@ class MelodicHParams:
     predict_level_db: float = field(0.0, -80.0, 0.0)  # Level of recordings as the network hears them (`audio.level`); 0: as is.
     predict_declip: bool = field(True)  # Recordings that were too loud to be recorded get their peaks back (`audio.clipping`).
     predict_declick: bool = field(True)  # The clicks of recordings that crackle are taken out (`audio.clicks`).
+    predict_balance: float = probability(0.0)  # How much of what room and microphone colour is taken out (`audio.balance`).
     predict_in_tune: bool = field(True)  # Recordings of another tuning than A4 = 440 Hz are brought to it (`audio.tuning`).
     # Windows and the context on both sides that is thrown away after; rolls without Keras need none (`polyamp.roll_stream`).
     predict_window_seconds: float = field(20.0, 1.0, 3600.0)

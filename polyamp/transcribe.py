@@ -47,13 +47,16 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
 def as_heard(blocks: Blocks, hparams: MelodicHParams) -> tuple[level.Measured, float]:
     """A recording as a model should hear it, apart from its level, and by which factor it lasts longer then.
 
-    With the peaks that it has lost if `predict_declip`, without crackle if `predict_declick`, in tune if `predict_in_tune`.
+    With the peaks that it has lost if `predict_declip`, without crackle if `predict_declick`, without the share
+    `predict_balance` of its colour, in tune if `predict_in_tune`.
     """
     measured = level.Measured(blocks)
     if hparams.predict_declip:
         measured = measured.without_clipping()
     if hparams.predict_declick:
         measured = measured.without_clicks()
+    if hparams.predict_balance:
+        measured = measured.balanced(hparams.predict_balance)
     return measured.in_tune() if hparams.predict_in_tune else (measured, 1.0)
 
 

@@ -72,6 +72,14 @@ _LEVEL_DB = flags.DEFINE_float(
     lower_bound=-80.0,
     upper_bound=0.0,
 )
+_BALANCE = flags.DEFINE_float(
+    "balance",
+    0.0,
+    "How much of what room and microphone colour is taken out of training recordings and their copies: what the model will "
+    "have as predict_balance.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 _USE_DRUMS = flags.DEFINE_bool("use_drums", False, 'Label drum notes too, as notes of the family "other".')
 
 
@@ -88,7 +96,9 @@ def _run(beam_options: Sequence[str]) -> None:
         raise DataError(f'{beam_options[0]} needs Apache Beam: pip install -e ".[beam]"; without it, leave it out.')
     if 0 < _MAX_LENGTH.value < _MIN_LENGTH.value:
         raise DataError(f"--min_length={_MIN_LENGTH.value:g} is above --max_length={_MAX_LENGTH.value:g}.")
-    settings = sharding.Settings(_MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value, _ROOM_COPIES.value, _LEVEL_DB.value)
+    settings = sharding.Settings(
+        _MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value, _ROOM_COPIES.value, _LEVEL_DB.value, _BALANCE.value
+    )
     with sharding.shadow_of(_INPUT_DIR.value) as shadow:
         shards = sharding.plan(
             dataset=_DATASET.value,

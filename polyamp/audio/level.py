@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from polyamp.audio import clicks, clipping, tuning
+from polyamp.audio import balance, clicks, clipping, tuning
 from polyamp.audio.meters import FrameMeter, fed
 from polyamp.audio.reading import Blocks, Repeated
 
@@ -59,27 +59,29 @@ class _Meters(NamedTuple):
 
     level: Meter
     tuning: tuning.Meter
+    balance: balance.Meter
     clicks: clicks.Meter
     clipping: clipping.Meter
 
 
 class Measured:
-    """A recording whose level and tuning are measured, and clicks and clipping looked for, in one pass when one is asked for.
+    """A recording of which all that is asked for, level, tuning, balance, clicks and clipping, is found in one pass.
 
     Args:
         blocks: Gives the audio, as this does.
         level: Its level, if it is known.
+        cents: Its tuning, if it is known.
     """
 
-    def __init__(self, blocks: Blocks, level: float | None = None):
-        self._blocks, self._level = blocks, level
+    def __init__(self, blocks: Blocks, level: float | None = None, cents: float | None = None):
+        self._blocks, self._level, self._cents = blocks, level, cents
 
     def __call__(self) -> Iterable[np.ndarray]:
         return self._blocks()
 
     @functools.cached_property
     def _meters(self) -> _Meters:
-        meters = _Meters(Meter(), tuning.Meter(), clicks.Meter(), clipping.Meter())
+        meters = _Meters(Meter(), tuning.Meter(), balance.Meter(), clicks.Meter(), clipping.Meter())
         for block in self._blocks():
             for meter in meters:
                 meter.add(block)
@@ -93,7 +95,7 @@ class Measured:
     @functools.cached_property
     def cents(self) -> float:
         """As `tuning.measure`."""
-        return self._meters.tuning.cents
+        return self._meters.tuning.cents if self._cents is None else self._cents
 
     def without_clipping(self) -> "Measured":
         """The recording as it should be heard if it has been clipped."""
@@ -103,6 +105,13 @@ class Measured:
     def without_clicks(self) -> "Measured":
         """The recording as it should be heard if it crackles."""
         return Measured(Repeated(clicks.repaired(self._blocks))) if self._meters.clicks.crackles else self
+
+    def balanced(self, share: float) -> "Measured":
+        """The recording as it should be heard if it is balanced otherwise than others, by that share of the difference."""
+        gains = balance.gains(self._meters.balance.decibels, share)
+        if not gains.any():
+            return self
+        return Measured(balance.equalized(self._blocks, gains), self.level + self._meters.balance.louder(gains), self.cents)
 
     def in_tune(self) -> "tuple[Measured, float]":
         """The recording as it should be heard if it is out of tune, and by which factor it lasts longer then."""

@@ -65,9 +65,7 @@ def _records_of(item: Recording | NoteFile, shard: sharding.Shard) -> "list[tupl
         with _local(item, shard) as here:
             if isinstance(here, NoteFile):
                 return [(nsynth.serialize(note_files.load(here)), 1, 4.0)]
-            settings = shard.settings
-            lengths = settings.min_length, settings.max_length
-            examples = sources.examples(here, *lengths, settings.use_drums, settings.room_copies, settings.level_db)
+            examples = sources.examples(here, **dataclasses.asdict(shard.settings))
         return [(records.serialize(one), int((one.notes.onset >= 0).sum()), one.duration) for one in examples]
     except PolyampError as error:
         return error

@@ -34,6 +34,7 @@ class Settings:
         use_drums: Label drum notes too.
         room_copies: How often each recording of the training split follows as if recorded in a random room.
         level_db: Level that the audio of every recording is brought to, as `polyamp.audio.level.brought_to`; 0: left as it is.
+        balance: By which share recordings of the training split, and each copy, are balanced, see `polyamp.audio.balance`.
     """
 
     min_length: float = 5.0
@@ -41,6 +42,7 @@ class Settings:
     use_drums: bool = False
     room_copies: int = 0
     level_db: float = 0.0
+    balance: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +81,9 @@ class Shard:
     def fingerprint(self) -> str:
         """Of all that decides what the file holds, but `contents`."""
         settings = dataclasses.asdict(self.settings)
-        if not self.settings.level_db:
-            del settings["level_db"]  # Files of versions that did not know it are still what they should be.
+        for name in ("level_db", "balance"):
+            if not settings[name]:
+                del settings[name]  # Files of versions that did not know it are still what they should be.
         made_of = [self.split, settings, [item.id for item in self.items]]
         if any(isinstance(item, Recording) and item.labels is None for item in self.items):
             made_of.append("without notes")
@@ -128,7 +131,7 @@ def plan(
     folder = shadow or Path(input_dir)
     found: Iterable[Recording | NoteFile]
     if dataset in note_files.DATASETS:
-        for name in ("use_drums", "room_copies", "level_db"):
+        for name in ("use_drums", "room_copies", "level_db", "balance"):
             if getattr(settings, name):
                 raise DataError(f"--{name} is for recordings, and has no effect on single notes; leave it out.")
         found = recording.hold_out(note_files.find(dataset, folder), hold_out)
@@ -144,7 +147,7 @@ def plan(
     for split in dict.fromkeys(splits or sorted(of_split)):
         chosen = dataclasses.replace(settings, min_length=0.0, max_length=0.0) if split == "test" else settings
         if split != "train":
-            chosen = dataclasses.replace(chosen, room_copies=0)
+            chosen = dataclasses.replace(chosen, room_copies=0, balance=0.0)
         for index in range(num_shards):
             place = places.join(output_dir, f"{split}.tfrecord-{index:05d}-of-{num_shards:05d}")
             items = tuple(of_split[split][index::num_shards])

@@ -8,6 +8,7 @@ import numpy as np
 from absl import logging
 
 from polyamp import constants, notes
+from polyamp.audio import balance as balancing
 from polyamp.audio import level, reading, rooms
 from polyamp.data import maestro, segments, slakh
 from polyamp.data.example import Example
@@ -18,6 +19,8 @@ from polyamp.notes import Notes
 LABEL_SUFFIXES = (".tsv", ".mid", ".midi", ".txt")  # In this order of preference: MAPS' .txt has no velocities.
 
 _NO_LABELS = f"no notes with that name ({', '.join(LABEL_SUFFIXES)}) beside it or in the folder labels"
+
+_LEAST_MEASURED = 30 * constants.SAMPLE_RATE  # Samples, see `_balanced`.
 
 # The two real pianos of MAPS are its test set ("configuration 2" of Sigtia et al. 2016).
 _MAPS_TEST_PIANOS = ("ENSTDkAm", "ENSTDkCl")
@@ -68,20 +71,37 @@ def examples(
     use_drums: bool = False,
     room_copies: int = 0,
     level_db: float = 0.0,
+    balance: float = 0.0,
 ) -> list[Example]:
     """What TFRecords hold of a recording: see `polyamp.data.segments.examples`; `max_length` 0 keeps it whole.
 
     After that follow `room_copies` times the same as recorded in random rooms (see `polyamp.audio.rooms`), always the same ones
-    for a recording's id. Theirs end in "@room1", "@room2" ... All are brought to `level_db` first (`polyamp.audio.level`).
+    for a recording's id. Theirs end in "@room1", "@room2" ... All are brought to `level_db` first (`polyamp.audio.level`), and
+    balanced by the share `balance`, each by itself (`polyamp.audio.balance`), after that.
     """
     audio, labels = load(recording, use_drums)
     audio = np.concatenate(list(level.brought_to(lambda: [audio], level_db)()))
-    found = segments.examples(recording.id, audio, labels, min_length, max_length)
+    found = segments.examples(recording.id, _balanced(audio, balance, recording.id), labels, min_length, max_length)
     for number in range(1, room_copies + 1):
         name = f"{recording.id}@room{number}"
         in_room = rooms.record(audio, np.random.default_rng(list(name.encode())))
-        found += segments.examples(name, in_room, labels, min_length, max_length)
+        found += segments.examples(name, _balanced(in_room, balance, name), labels, min_length, max_length)
     return [dataclasses.replace(one, is_labelled=recording.labels is not None) for one in found]
+
+
+def _balanced(audio: np.ndarray, share: float, name: str) -> np.ndarray:
+    """A recording as it, or a random stretch of it, is heard with `predict_balance`, and turned down where it would be clipped.
+
+    Stretches are 30 s or longer, as recordings are: of how a whole piece is balanced, an excerpt tells less.
+    """
+    if not share or not len(audio):
+        return audio
+    rng = np.random.default_rng(list(name.encode()))
+    length = round(len(audio) * np.exp(rng.uniform(np.log(min(1.0, _LEAST_MEASURED / len(audio))), 0.0)))
+    first = rng.integers(0, len(audio) - length + 1)
+    gains = balancing.gains(balancing.measure([audio[first : first + length]]), share)
+    balanced = np.concatenate(list(balancing.equalized(lambda: [audio], gains)()))
+    return balanced / max(1.0, float(np.abs(balanced).max(initial=0.0)))
 
 
 def read_labels(path: Path, use_drums: bool = False) -> Notes:

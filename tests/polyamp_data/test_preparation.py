@@ -166,7 +166,7 @@ def test_other_settings_or_shards_are_refused(folder: Path, tmp_path: Path):
         sharding.missing(sharding.plan("audio", str(folder), str(tmp_path), num_shards=len(_plan(folder, tmp_path))))
 
 
-@pytest.mark.parametrize("given", [{"use_drums": True}, {"room_copies": 1}, {"level_db": -30.0}])
+@pytest.mark.parametrize("given", [{"use_drums": True}, {"room_copies": 1}, {"level_db": -30.0}, {"balance": 0.5}])
 def test_settings_for_recordings_are_not_for_single_notes(tmp_path: Path, given: dict[str, Any]):
     with pytest.raises(DataError, match=f"--{next(iter(given))} is for recordings"):
         sharding.plan("nsynth", str(tmp_path), str(tmp_path), Settings(**given))
@@ -179,6 +179,20 @@ def test_recordings_are_brought_to_a_level(folder: Path, tmp_path: Path):
         assert level.measure([example.audio]) == pytest.approx(-33.0, abs=0.1), example.id
     with pytest.raises(DataError, match="was made with other settings"):
         sharding.missing(_plan(folder, tmp_path))
+
+
+def test_only_training_recordings_are_balanced(folder: Path, tmp_path: Path):
+    for split in ("train", "validation"):
+        (tmp_path / "in" / split).mkdir(parents=True)
+        for suffix in (".wav", ".tsv"):
+            (tmp_path / "in" / split / f"{split}{suffix}").write_bytes((folder / f"r6{suffix}").read_bytes())
+    (tmp_path / "out").mkdir()
+    shards = _plan(tmp_path / "in", tmp_path / "out", Settings(max_length=0.0, balance=0.5), shards=1)
+    _write_all(shards)
+    read = {shard.split: next(records.read([shard.place])).audio for shard in shards}
+    original, _ = soundfile.read(folder / "r6.wav", dtype="float32")
+    np.testing.assert_allclose(read["validation"], original, atol=1e-4)
+    assert np.abs(read["train"] - original).max() > 0.1
 
 
 def test_files_from_before_there_were_levels_are_known(folder: Path, tmp_path: Path):

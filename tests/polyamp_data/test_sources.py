@@ -9,6 +9,7 @@ import soundfile
 from note_seq import midi_io
 
 from polyamp import notes
+from polyamp.audio import balance
 from polyamp.data import recording, sources
 from polyamp.errors import AudioError, DataError
 from polyamp.notes import Notes
@@ -217,6 +218,19 @@ def test_recordings_and_their_copies_in_rooms_are_brought_to_a_level(tmp_path: P
     for example in sources.examples(found, 0.0, 0.0, room_copies=1, level_db=-33.0):
         assert 10 * np.log10(np.mean(np.square(example.audio))) == pytest.approx(-33.0, abs=0.5), example.id
         assert example.notes == sources.examples(found, 0.0, 0.0)[0].notes
+
+
+def test_recordings_and_their_copies_in_rooms_are_balanced_each_by_itself(tmp_path: Path):
+    samples = np.random.default_rng(0).uniform(-0.9, 0.9, 20 * 16_000)  # White: far too little bass for a piano.
+    soundfile.write(tmp_path / "a.wav", samples, 16_000)
+    (tmp_path / "a.tsv").write_text("0.5\t0.9\t60\t80\n")
+    (found,) = sources.find("folder", tmp_path)
+    before = sources.examples(found, 0.0, 0.0, room_copies=1)
+    after = sources.examples(found, 0.0, 0.0, room_copies=1, balance=1.0)
+    for one, balanced in zip(before, after, strict=True):
+        left = [balance.gains(balance.measure([example.audio]), 1.0) for example in (one, balanced)]
+        assert np.mean(np.abs(left[1])) < 0.75 * np.mean(np.abs(left[0])), one.id
+        assert np.abs(balanced.audio).max() <= 1.0 and balanced.notes == one.notes
 
 
 def test_copies_in_rooms_follow_with_the_same_notes(tmp_path: Path):
