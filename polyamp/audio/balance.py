@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import scipy.signal
+from numpy.lib.stride_tricks import sliding_window_view
 
 from polyamp import constants
 from polyamp.audio import filters
@@ -24,7 +24,8 @@ _FITTED = Path(__file__).with_name("balance.npz")  # What `scripts/fit_balance.p
 _WINDOW = 2048  # Samples of a frame; one follows the other.
 _MOST_DB = 15.0  # By which a band is made louder or softer.
 _LEAST_SECONDS = 5.0  # What is shorter may be a single note, whose spectrum is its own.
-_TAPS = 1025  # Of the filter, in which the first sample to come out is the middle one.
+_TAPS = 1024  # Of the filter.
+_STEP = 7169  # Samples filtered by one Fourier transform, of 8192.
 
 
 class Meter(FrameMeter):
@@ -88,19 +89,28 @@ def equalized(blocks: Blocks, decibels: np.ndarray) -> Blocks:
     """A recording whose bands are louder by so many decibels, as `gains` gives them, of the same length and not delayed."""
     if not decibels.any():
         return blocks
-    hertz = np.linspace(0.0, constants.SAMPLE_RATE / 2, _TAPS)
-    heights = 10 ** (np.interp(hertz, _CENTERS, decibels) / 20)
-    taps = scipy.signal.firwin2(_TAPS, hertz, heights, fs=constants.SAMPLE_RATE).astype(np.float32)
+    response = _response(decibels)
 
     def filtered() -> Iterator[np.ndarray]:
-        before = np.zeros(_TAPS // 2, np.float32)  # Silence around the recording.
+        before = np.zeros(_TAPS // 2 - 1, np.float32)  # Silence around the recording.
         for block in itertools.chain(blocks(), [np.zeros(_TAPS // 2, np.float32)]):
             samples = np.concatenate([before, block])
-            if len(samples) >= _TAPS:
-                yield scipy.signal.oaconvolve(samples, taps, "valid")
-            before = samples[max(0, len(samples) - _TAPS + 1) :]
+            number = max(0, len(samples) - _TAPS + 1)  # Of samples all of whose neighbours are known.
+            if number:
+                frames = sliding_window_view(np.pad(samples, (0, -number % _STEP)), _STEP + _TAPS - 1)[::_STEP]
+                convolved = np.fft.irfft(np.fft.rfft(frames) * response)[:, _TAPS - 1 :]
+                yield convolved.reshape(-1)[:number].astype(np.float32, copy=False)
+            before = samples[number:]
 
     return filtered
+
+
+def _response(decibels: np.ndarray) -> np.ndarray:
+    """The spectrum of the filter that makes bands louder, complex64, for the convolution of frames."""
+    hertz = np.linspace(0.0, constants.SAMPLE_RATE / 2, _TAPS // 2 + 1)
+    impulse = np.fft.irfft(10 ** (np.interp(hertz, _CENTERS, decibels) / 20))
+    taps = np.fft.fftshift(impulse) * filters.hann(_TAPS)
+    return np.fft.rfft(taps, _STEP + _TAPS - 1).astype(np.complex64)
 
 
 @functools.cache
