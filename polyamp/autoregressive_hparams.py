@@ -50,7 +50,7 @@ class AutoregressiveHParams(MelodicHParams):
     state_time_weight: float = field(1.0, 0.0, 1000.0)  # Of that of the times of onsets and offsets, in frames.
 
     # --- Hearing and choosing states (may be changed at run time) ----------------------------------------------------
-    a4_hz: float = field(440.0, 420.0, 460.0, only=("spec_type", "log_frequency"))  # Tuning of the instrument.
+    a4_hz: float = field(440.0, *constants.A4_RANGE_HZ, only=("spec_type", "log_frequency"))  # Tuning of the instrument.
     onset_boost: float = field(0.0, -20.0, 20.0)  # Added to the logits of onset and re-onset: more notes, or fewer.
     offset_boost: float = field(0.0, -20.0, 20.0)  # Added to the logit of offset: shorter notes, or longer.
 

@@ -11,6 +11,8 @@ NUM_PITCHES = MAX_MIDI_PITCH - MIN_MIDI_PITCH + 1  # 88
 
 MAX_MIDI_VELOCITY = 127
 
+A4_RANGE_HZ = (420.0, 460.0)  # The tunings of which a model can be told: more than a semitone.
+
 DEFAULT_QPM = 120.0
 DEFAULT_PROGRAM = 0  # Acoustic grand piano.
 DRUM_PROGRAM = 118  # Synth drum, of the family "other": what drum notes get where they are labelled.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-from polyamp import startup  # noqa: E402
+from polyamp import constants, startup  # noqa: E402
 
 startup.limit_blas_threads()
 from polyamp import atomic  # noqa: E402
@@ -54,7 +54,7 @@ _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of models; default: 
 _LOAD_ID = flags.DEFINE_string(
     "load_id", "*", "Which checkpoint in it, as for polyamp_runner.py; of those in the package also autoregressive_low_latency."
 )
-_A4 = flags.DEFINE_float("a4", 440.0, "Tuning of the instrument: Hz of its A above middle C.", 420.0, 460.0)
+_A4 = flags.DEFINE_float("a4", 440.0, "Tuning of the instrument: Hz of its A above middle C.", *constants.A4_RANGE_HZ)
 _QUIET = flags.DEFINE_bool("quiet", False, "Do not print the notes.")
 
 _SLOWEST, _FASTEST = 0.01, 10_000.0  # Times real time.

@@ -86,12 +86,17 @@ def better_a4(cents: float, a4_hz: float | None) -> float | None:
         a4_hz: The tuning that the model hears it in; None if it cannot be told of another.
 
     Returns:
-        The nearest one that fits, to 0.1 Hz; None if nothing is known of the recording's, or it is that one well enough.
+        The nearest one that fits and can be told, to 0.1 Hz; None if nothing is known of the recording's, or it is that one
+        well enough.
     """
     if not cents or a4_hz is None:
         return None
     off = (cents - 1200 * np.log2(a4_hz / A4_HZ) + 50) % 100 - 50
-    return round(float(a4_hz * 2 ** (off / 1200)), 1) if abs(off) >= _WORTH_TELLING else None
+    if abs(off) < _WORTH_TELLING:
+        return None
+    candidates = [a4_hz * 2 ** (cents / 1200) for cents in sorted((off - 100, off, off + 100), key=abs)]
+    lowest, highest = constants.A4_RANGE_HZ
+    return next(round(float(hertz), 1) for hertz in candidates if lowest <= hertz <= highest)
 
 
 def stretched(blocks: Blocks, factor: float) -> Blocks:

@@ -54,6 +54,8 @@ def test_a_quarter_tone_is_either():
         (-31.8, 440.0, 432.0),
         (8.0, 432.0, 442.0),  # 40 cents above what is heard.
         (-45.0, 450.0, 454.2),  # Nearer to a semitone above -45 cents.
+        (-10.0, 455.0, 437.5),  # A semitone above, 463.5, cannot be told,
+        (10.0, 424.0, 442.5),  # nor one below this, 417.7.
         (14.0, 440.0, None),
         (-31.8, 432.0, None),
         (0.0, 432.0, None),  # Of which nothing is known.
