@@ -22,7 +22,7 @@ _CENTERS = 50.0 * 2 ** (np.arange(23) / 3)  # Hz, of bands of a third of an octa
 _IS_MIDDLE = (_CENTERS > 200.0) & (_CENTERS < 3000.0)
 _FITTED = Path(__file__).with_name("balance.npz")  # What `scripts/fit_balance.py` has learned of MAPS' synthesized pianos.
 _WINDOW = 2048  # Samples of a frame; one follows the other.
-_MOST_DB = 15.0  # By which a band is made louder or softer.
+_MOST_DB = 6.0  # By which a band is made louder or softer at most; with 15 notes are found no better.
 _LEAST_SECONDS = 5.0  # What is shorter may be a single note, whose spectrum is its own.
 _TAPS = 1024  # Of the filter.
 _STEP = 7169  # Samples filtered by one Fourier transform, of 8192.
@@ -77,7 +77,7 @@ def gains(decibels: np.ndarray | None, share: float) -> np.ndarray:
         share: 0 to 1.
 
     Returns:
-        float64 [23], within 15 dB; 0 where nothing is known.
+        float64 [23], within 6 dB; 0 where nothing is known.
     """
     if decibels is None:
         return np.zeros(len(_CENTERS))
