@@ -108,7 +108,7 @@ class Measured:
 
     def balanced(self, share: float) -> "Measured":
         """The recording as it should be heard if it is balanced otherwise than others, by that share of the difference."""
-        gains = balance.gains(self._meters.balance.decibels, share)
+        gains = self._meters.balance.gains(share)
         if not gains.any():
             return self
         return Measured(balance.equalized(self._blocks, gains), self.level + self._meters.balance.louder(gains), self.cents)

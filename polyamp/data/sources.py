@@ -9,7 +9,7 @@ from absl import logging
 
 from polyamp import constants, notes
 from polyamp.audio import balance as balancing
-from polyamp.audio import level, reading, rooms
+from polyamp.audio import level, meters, reading, rooms
 from polyamp.data import maestro, segments, slakh
 from polyamp.data.example import Example
 from polyamp.data.recording import Recording, audio_files, find_with, split_of_folder
@@ -99,7 +99,7 @@ def _balanced(audio: np.ndarray, share: float, name: str) -> np.ndarray:
     rng = np.random.default_rng(list(name.encode()))
     length = round(len(audio) * np.exp(rng.uniform(np.log(min(1.0, _LEAST_MEASURED / len(audio))), 0.0)))
     first = rng.integers(0, len(audio) - length + 1)
-    gains = balancing.gains(balancing.measure([audio[first : first + length]]), share)
+    gains = meters.fed(balancing.Meter(), [audio[first : first + length]]).gains(share)
     balanced = np.concatenate(list(balancing.equalized(lambda: [audio], gains)()))
     return balanced / max(1.0, float(np.abs(balanced).max(initial=0.0)))
 
