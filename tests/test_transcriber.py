@@ -6,6 +6,7 @@ from pathlib import Path
 import mir_eval
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 import soxr
 
@@ -89,6 +90,15 @@ def test_a_recording_that_was_too_loud_has_the_same_notes(model_type, with_peaks
     clipped = np.clip(samples, -limit, limit)
     assert _same_notes(model.transcribe(clipped), expected) > with_peaks
     assert _same_notes(Transcriber.load(model_type, predict_declip=False).transcribe(clipped), expected) < without
+
+
+def test_a_recording_without_bass_and_treble_has_more_of_its_notes():
+    samples = np.tile(reading.read(RECORDING), 4)  # 44 s: of short ones less is known.
+    expected = Transcriber.load().transcribe(samples)
+    band = scipy.signal.butter(4, (600, 2000), "band", fs=16_000, output="sos")
+    heard = scipy.signal.sosfilt(band, samples).astype(np.float32)
+    assert _same_notes(Transcriber.load().transcribe(heard), expected) > 0.8
+    assert _same_notes(Transcriber.load(predict_balance=0.0).transcribe(heard), expected) < 0.75
 
 
 def test_settings_may_differ(melodic):
