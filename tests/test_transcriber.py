@@ -65,7 +65,7 @@ def test_a_recording_of_another_tuning_has_the_same_notes(model_type, cents):
     expected = notes.stretched(model.transcribe(samples), 1 / factor)
     sharp = soxr.resample(samples, factor, 1)
     assert _same_notes(model.transcribe(sharp), expected) > 0.97
-    assert _same_notes(Transcriber.load(model_type, predict_in_tune=False).transcribe(sharp), expected) < 0.92
+    assert _same_notes(Transcriber.load(model_type, predict_in_tune=False).transcribe(sharp), expected) < 0.94
 
 
 @pytest.mark.parametrize("model_type", ["MELODIC", "FULL"])
@@ -81,7 +81,7 @@ def test_a_crackling_record_has_the_same_notes(model_type):
     assert _same_notes(Transcriber.load(model_type, predict_declick=False).transcribe(crackling), expected) < 0.85
 
 
-@pytest.mark.parametrize(("model_type", "with_peaks", "without"), [("MELODIC", 0.96, 0.94), ("FULL", 0.93, 0.93)])
+@pytest.mark.parametrize(("model_type", "with_peaks", "without"), [("MELODIC", 0.95, 0.94), ("FULL", 0.93, 0.93)])
 def test_a_recording_that_was_too_loud_has_the_same_notes(model_type, with_peaks, without):
     model = Transcriber.load(model_type)
     samples = reading.read(RECORDING)

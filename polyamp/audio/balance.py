@@ -50,7 +50,7 @@ class Meter(FrameMeter):
         return decibels - np.mean(decibels[_IS_MIDDLE])
 
     def gains(self, share: float) -> np.ndarray:
-        """As the function of that name, less of it the shorter what has been heard is: there is more of the music in it then."""
+        """As the function of that name, the less the shorter what has been heard is: there is more of the music in it then."""
         seconds = self._num_frames * _WINDOW / constants.SAMPLE_RATE
         return gains(self.decibels, share * seconds / (seconds + _HALF_TOLD))
 
