@@ -107,7 +107,7 @@ class Measured:
         return Measured(Repeated(clicks.repaired(self._blocks))) if self._meters.clicks.crackles else self
 
     def balanced(self, share: float) -> "Measured":
-        """The recording as it should be heard if it is balanced otherwise than others, by that share of the difference."""
+        """The recording as it should be heard without that share of the colour that room and microphone gave it."""
         gains = self._meters.balance.gains(share)
         if not gains.any():
             return self
