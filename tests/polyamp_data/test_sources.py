@@ -229,7 +229,8 @@ def test_recordings_and_their_copies_in_rooms_are_balanced_each_by_itself(tmp_pa
     after = sources.examples(found, 0.0, 0.0, room_copies=1, balance=1.0)
     for one, balanced in zip(before, after, strict=True):
         left = [balance.gains(balance.measure([example.audio]), 1.0) for example in (one, balanced)]
-        assert np.mean(np.abs(left[1])) < 0.75 * np.mean(np.abs(left[0])), one.id
+        middle = slice(4, 18)  # Where nothing is limited.
+        assert np.mean(np.abs(left[1][middle])) < 0.75 * np.mean(np.abs(left[0][middle])), one.id
         assert np.abs(balanced.audio).max() <= 1.0 and balanced.notes == one.notes
 
 
