@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _AUDIO = flags.DEFINE_string("audio", None, "Recordings of several instruments: files and globs.", required=True)
-_HOLD_OUT = flags.DEFINE_list("hold_out", [], "Leave out files whose names have one of these in them, comma-separated.")
+_HOLD_OUT = flags.DEFINE_list("hold_out", [], "Pieces to leave out, comma-separated, named as for create_tfrecords.py.")
 _OUTPUT = flags.DEFINE_string("output", None, "File to write, .npz.", required=True)
 _ROOMS = flags.DEFINE_integer("rooms", 2, "In how many random rooms each recording is heard.", lower_bound=1)
 
@@ -41,13 +41,15 @@ def _fit() -> None:
 
     from polyamp import atomic
     from polyamp.audio import balance, reading, rooms
+    from polyamp.data.recording import Recording, hold_out
     from polyamp.errors import DataError
     from polyamp.predict import expand_audio
 
     paths, failures = expand_audio(_AUDIO.value)
     if failures:
         raise DataError(f"--audio: {failures[0]}")
-    paths = [path for path in sorted(paths) if not any(word in path.name for word in _HOLD_OUT.value)]
+    recordings = hold_out([Recording(path.stem, "train", path, None) for path in sorted(paths)], _HOLD_OUT.value)
+    paths = [one.audio for one in recordings if one.split == "train"]
     of_instruments: dict[str, list[np.ndarray]] = {}
     of_rooms: list[np.ndarray] = []
     for number, path in enumerate(tqdm(paths, unit="recording", disable=None)):
@@ -70,6 +72,7 @@ def _fit() -> None:
 
 
 def _stretches(audio: "np.ndarray") -> "Iterator[np.ndarray]":
+    """The minutes of a recording, one after the other, the last one perhaps shorter."""
     from polyamp import constants
 
     length, least = (round(seconds * constants.SAMPLE_RATE) for seconds in (_SECONDS, _LEAST_SECONDS))

@@ -26,7 +26,8 @@ _MOST_DB = 12.0  # By which a band is made louder or softer at most; with 6 a mi
 _LEAST_SECONDS = 5.0  # What is shorter may be a single note, whose spectrum is its own.
 _HALF_TOLD = 15.0  # Seconds after which half as much is told of the colour as in the end; 10 and 20 are as good.
 _TAPS = 1024  # Of the filter.
-_STEP = 7169  # Samples filtered by one Fourier transform, of 8192.
+_TRANSFORM = 8192  # Samples of a Fourier transform,
+_STEP = _TRANSFORM - _TAPS + 1  # by which so many are filtered.
 
 
 class Meter(FrameMeter):
@@ -103,7 +104,7 @@ def equalized(blocks: Blocks, decibels: np.ndarray) -> Blocks:
             samples = np.concatenate([before, block])
             number = max(0, len(samples) - _TAPS + 1)  # Of samples all of whose neighbours are known.
             if number:
-                frames = sliding_window_view(np.pad(samples, (0, -number % _STEP)), _STEP + _TAPS - 1)[::_STEP]
+                frames = sliding_window_view(np.pad(samples, (0, -number % _STEP)), _TRANSFORM)[::_STEP]
                 convolved = np.fft.irfft(np.fft.rfft(frames) * response)[:, _TAPS - 1 :]
                 yield convolved.reshape(-1)[:number].astype(np.float32, copy=False)
             before = samples[number:]
@@ -116,7 +117,7 @@ def _response(decibels: np.ndarray) -> np.ndarray:
     hertz = np.linspace(0.0, constants.SAMPLE_RATE / 2, _TAPS // 2 + 1)
     impulse = np.fft.irfft(10 ** (np.interp(hertz, _CENTERS, decibels) / 20))
     taps = np.fft.fftshift(impulse) * filters.hann(_TAPS)
-    return np.fft.rfft(taps, _STEP + _TAPS - 1).astype(np.complex64)
+    return np.fft.rfft(taps, _TRANSFORM).astype(np.complex64)
 
 
 @functools.cache

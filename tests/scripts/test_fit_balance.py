@@ -52,7 +52,8 @@ def test_what_differs_between_instruments_is_colour_and_what_does_within_is_musi
     ("audio", "hold_out", "error", "message"),
     [
         ("*_a.flac", "", DataError, "two instruments or more"),
-        ("*.flac", "_b,_c,_d", DataError, "two instruments or more"),
+        ("*.flac", "b,c,d", DataError, "two instruments or more"),
+        ("*.flac", "nowhere", DataError, "called 'nowhere'"),
         ("*.ogg", "", DataError, "no file matches"),
         ("bad_a.wav", "", AudioError, "bad_a.wav"),
     ],
