@@ -25,7 +25,7 @@ setup(
     package_dir={"polyamp.configs": "configs"},
     package_data={
         "polyamp": ["py.typed", "checkpoints/**/*", "checkpoints/*"],
-        "polyamp.audio": ["balance.npz"],
+        "polyamp.audio": ["balance_*.npz"],
         "polyamp.configs": ["*.json"],
         "polyamp.data.tfds": ["*/README.md", "*/*.bib", "*/TAGS.txt"],
     },

@@ -19,7 +19,6 @@ class AutoregressiveHParams(MelodicHParams):
 
     UNUSED = ROLL_SETTINGS | {
         "cqt_bins_per_octave",
-        "predict_balance",
         "predict_declick",
         "predict_declip",
         "predict_in_tune",

@@ -17,7 +17,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunIn
 from apache_beam.utils import shared
 
 from polyamp import checkpoint_file, constants, corpus, light, notes, predict, windows
-from polyamp.audio import level, reading
+from polyamp.audio import reading
 from polyamp.checkpoint import Loaded
 from polyamp.corpus import Job, Weights
 from polyamp.data import beam_preparation
@@ -90,8 +90,8 @@ class CutWindows(beam.DoFn):
             with corpus.local(job.audio) as path:
                 blocks = reading.of_file(path)
                 heard, stretch = transcribe.as_heard(lambda: samples.of(_named(blocks(), path, job)), self._hparams)
-                at_level = level.brought_to(heard, self._hparams.predict_level_db)
-                for window, kept in windows.windows(at_level(), core, margin, self._hparams.hop_length):
+                for_rolls = transcribe.for_rolls(heard, self._hparams)
+                for window, kept in windows.windows(for_rolls(), core, margin, self._hparams.hop_length):
                     yield (os.fsencode(job.output), count, kept), window
                     count += 1
         except PolyampError as error:

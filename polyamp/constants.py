@@ -17,6 +17,8 @@ DEFAULT_QPM = 120.0
 DEFAULT_PROGRAM = 0  # Acoustic grand piano.
 DRUM_PROGRAM = 118  # Synth drum, of the family "other": what drum notes get where they are labelled.
 
+BALANCE_KINDS = ("pianos", "bands")  # Of music, whose usual balance of bass, middle and treble is known (`audio.balance`).
+
 MODEL_TYPES = ("MELODIC", "TIMBRE", "FULL", "AUTOREGRESSIVE")
 
 ROLLS = ("onset", "offset", "frame", "velocity")  # What a melodic model answers, each [batch, time, 88].

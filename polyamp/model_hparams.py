@@ -171,7 +171,8 @@ class MelodicHParams:
     predict_level_db: float = field(0.0, -80.0, 0.0)  # Level of recordings as the network hears them (`audio.level`); 0: as is.
     predict_declip: bool = field(True)  # Recordings that were too loud to be recorded get their peaks back (`audio.clipping`).
     predict_declick: bool = field(True)  # The clicks of recordings that crackle are taken out (`audio.clicks`).
-    predict_balance: float = probability(0.0)  # How much of what room and microphone colour is taken out (`audio.balance`).
+    predict_balance: float = probability(0.0)  # How much of what room and microphone colour is taken out (`audio.balance`),
+    predict_balance_of: str = field("pianos", choices=constants.BALANCE_KINDS)  # as it is told in music of that kind.
     predict_in_tune: bool = field(True)  # Recordings of another tuning than A4 = 440 Hz are brought to it (`audio.tuning`).
     # Windows and the context on both sides that is thrown away after; rolls without Keras need none (`polyamp.roll_stream`).
     predict_window_seconds: float = field(20.0, 1.0, 3600.0)
@@ -223,6 +224,8 @@ class MelodicHParams:
             yield "onset_length", "onset_mode"
         if not self.clip_norm:
             yield "clip_each_parameter", "clip_norm"
+        if not self.predict_balance:
+            yield "predict_balance_of", "predict_balance"
         if not self.augment_probability:
             yield from ((name, "augment_probability") for name in _DISTURBANCES)
         for threshold in ("predict_onset_threshold", "predict_frame_threshold"):
@@ -249,7 +252,7 @@ class TimbreHParams(MelodicHParams):
 
     UNUSED = (
         ROLL_SETTINGS
-        | {"onset_bias_ms", "velocity_smoothing", "spec_type", "architecture"}
+        | {"onset_bias_ms", "velocity_smoothing", "spec_type", "architecture", "predict_balance", "predict_balance_of"}
         | {"spec_fmin", "spec_n_bins", "cqt_bins_per_octave", "mel_fmax", "mel_window"}
         | {f.name for f in dataclasses.fields(MelodicHParams) if f.metadata["only"][:1] == ("architecture",)}
     )

@@ -1,13 +1,14 @@
 """What an Autoregressive model answers for a stream of audio, frame after frame, in numpy, in memory that does not grow."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from polyamp import checkpoint_file, constants
+from polyamp.audio import balance
 from polyamp.errors import CheckpointError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams
 from polyamp.live_layers import RecurrenceStep, Weights, acoustic_step, spectrum_step
@@ -98,9 +99,10 @@ class StateStream:
         self._recurrence = RecurrenceStep(network.weights, hparams)
         self._ahead = hparams.lookahead_frames - hparams.label_shift  # Frames of the spectrum before a label's frame is known.
         self._window = np.zeros(self._window_length, np.float32)
-        half = self._window_length // 2
-        self._next_frame = -(half // self._hop)  # The first that hears anything of the stream.
-        self._missing = half % self._hop  # Samples, until its window is full.
+        self._next_frame = -(self._window_length // 2 // self._hop)  # The first that hears anything of the stream.
+        self._missing = _first_step(hparams)  # Samples, until its window is full,
+        self._waiting: list[np.ndarray] = []  # and those that are there for it.
+        self._balance = _balancing(hparams)
         self._received = 0  # Samples.
         silence = self._spectrum(self._window)
         for _ in range(hparams.margin_frames):
@@ -121,6 +123,9 @@ class StateStream:
 
     def finish(self) -> Iterator[StateFrame]:
         """Yields the frames that were still to tell, as if silence followed."""
+        if self._waiting:
+            self._waiting = [self._balance(np.concatenate(self._waiting))]
+        self._balance = _unchanged  # What follows is silence.
         silence = np.zeros(self._hop, np.float32)
         while self._next_frame - self._ahead < self.num_frames:
             for frame in self._hear(silence):
@@ -140,8 +145,45 @@ class StateStream:
             if not len(block):
                 return
             part, block = block[: self._missing], block[self._missing :]
-            # Copied first, since the two overlap; a hop may be longer than the window.
-            kept = self._window[len(part) :].copy()
-            self._window[: len(kept)] = kept
-            self._window[len(kept) :] = part[-self._window_length :]
+            self._waiting.append(part.copy())  # The block may change after that.
             self._missing -= len(part)
+            if self._missing == 0:
+                self._fill(self._balance(np.concatenate(self._waiting)))
+                self._waiting = []
+
+    def _fill(self, step: np.ndarray) -> None:
+        """Moves the window on by the samples of a step."""
+        # Copied first, since the two overlap; a step may be longer than the window.
+        kept = self._window[len(step) :].copy()
+        self._window[: len(kept)] = kept
+        self._window[len(kept) :] = step[-self._window_length :]
+
+
+def balanced(blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> Iterator[np.ndarray]:
+    """Audio as a `StateStream` hears it, with `predict_balance`, in blocks of other lengths."""
+    if not hparams.predict_balance:
+        yield from blocks
+        return
+    go_on, missing = _balancing(hparams), _first_step(hparams) or hparams.hop_length
+    waiting = np.zeros(0, np.float32)
+    for block in blocks:
+        waiting = np.concatenate([waiting, block])
+        while len(waiting) >= missing:
+            yield go_on(waiting[:missing])
+            waiting, missing = waiting[missing:], hparams.hop_length
+    yield go_on(waiting)
+
+
+def _first_step(hparams: AutoregressiveHParams) -> int:
+    """How many samples are to be heard before a window is full for the first time; from then on one is with every hop."""
+    return hparams.window_length // 2 % hparams.hop_length
+
+
+def _balancing(hparams: AutoregressiveHParams) -> Callable[[np.ndarray], np.ndarray]:
+    """What samples that follow are to go through, step by step."""
+    share = hparams.predict_balance
+    return balance.Follower(share, hparams.predict_balance_of) if share else _unchanged
+
+
+def _unchanged(samples: np.ndarray) -> np.ndarray:
+    return samples

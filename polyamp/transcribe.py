@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from polyamp import constants, light, notes
+from polyamp import constants, light, notes, state_stream
 from polyamp.audio import level
 from polyamp.audio.reading import Blocks
 from polyamp.data.note_lists import note_list
@@ -45,27 +45,32 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
 
 
 def as_heard(blocks: Blocks, hparams: MelodicHParams) -> tuple[level.Measured, float]:
-    """A recording as a model should hear it, apart from its level, and by which factor it lasts longer then.
+    """A recording as a model should hear it, apart from its level and balance, and by which factor it lasts longer then.
 
-    With the peaks that it has lost if `predict_declip`, without crackle if `predict_declick`, without the share
-    `predict_balance` of its colour, in tune if `predict_in_tune`.
+    With the peaks that it has lost if `predict_declip`, without crackle if `predict_declick`, in tune if `predict_in_tune`.
     """
     measured = level.Measured(blocks)
     if hparams.predict_declip:
         measured = measured.without_clipping()
     if hparams.predict_declick:
         measured = measured.without_clicks()
-    if hparams.predict_balance:
-        measured = measured.balanced(hparams.predict_balance)
     return measured.in_tune() if hparams.predict_in_tune else (measured, 1.0)
 
 
+def for_rolls(blocks: Blocks, hparams: MelodicHParams) -> Blocks:
+    """A recording at the level at which a model finds notes, without the share `predict_balance` of its colour."""
+    if hparams.predict_balance:
+        measured = blocks if isinstance(blocks, level.Measured) else level.Measured(blocks)
+        blocks = measured.balanced(hparams.predict_balance, hparams.predict_balance_of)
+    return level.brought_to(blocks, hparams.predict_level_db)
+
+
 def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str, np.ndarray]:
-    """What a Melodic or Full model answers for a recording at the level that it expects.
+    """What a Melodic or Full model answers for a recording.
 
     See `windows.predict_rolls`, and `polyamp.roll_stream` for what does without Keras.
     """
-    heard = level.brought_to(blocks, hparams.predict_level_db)
+    heard = for_rolls(blocks, hparams)
     rolls_part = part(model, light.ROLLS, hparams)
     if isinstance(rolls_part, RollNetwork):
         return rolls_part.predict(heard())
@@ -154,7 +159,7 @@ def acoustic_features(model: Model, blocks: Iterable[np.ndarray], hparams: Autor
     """
     acoustic = part(model, "features", hparams)
     core, margin = window_frames(hparams)[0], hparams.margin_frames
-    for window, kept in windows(blocks, core, margin, hparams.hop_length):
+    for window, kept in windows(state_stream.balanced(blocks, hparams), core, margin, hparams.hop_length):
         yield acoustic.predict_on_batch(window[np.newaxis])[:, margin : margin + kept]
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
-from polyamp import beam_options, startup  # noqa: E402
+from polyamp import beam_options, constants, startup  # noqa: E402
 
 if TYPE_CHECKING:
     from polyamp.data.sharding import Shard, SplitSum
@@ -80,6 +80,9 @@ _BALANCE = flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+_BALANCE_OF = flags.DEFINE_enum(
+    "balance_of", constants.BALANCE_KINDS[0], constants.BALANCE_KINDS, "What is recorded, for --balance: as predict_balance_of."
+)
 _USE_DRUMS = flags.DEFINE_bool("use_drums", False, 'Label drum notes too, as notes of the family "other".')
 
 
@@ -96,8 +99,16 @@ def _run(beam_options: Sequence[str]) -> None:
         raise DataError(f'{beam_options[0]} needs Apache Beam: pip install -e ".[beam]"; without it, leave it out.')
     if 0 < _MAX_LENGTH.value < _MIN_LENGTH.value:
         raise DataError(f"--min_length={_MIN_LENGTH.value:g} is above --max_length={_MAX_LENGTH.value:g}.")
+    if _BALANCE_OF.present and not _BALANCE.value:
+        raise DataError("--balance_of says what --balance goes by, and has no effect without it; give both, or neither.")
     settings = sharding.Settings(
-        _MIN_LENGTH.value, _MAX_LENGTH.value, _USE_DRUMS.value, _ROOM_COPIES.value, _LEVEL_DB.value, _BALANCE.value
+        min_length=_MIN_LENGTH.value,
+        max_length=_MAX_LENGTH.value,
+        use_drums=_USE_DRUMS.value,
+        room_copies=_ROOM_COPIES.value,
+        level_db=_LEVEL_DB.value,
+        balance=_BALANCE.value,
+        balance_of=_BALANCE_OF.value,
     )
     with sharding.shadow_of(_INPUT_DIR.value) as shadow:
         shards = sharding.plan(

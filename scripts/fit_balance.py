@@ -1,10 +1,11 @@
-"""Learns from recordings what `polyamp.audio.balance` knows: how pianos are balanced, and what of a difference is colour.
+"""Learns from recordings what `polyamp.audio.balance` knows: how music is balanced, how it varies, and how its colour does.
 
-    python scripts/fit_balance.py --audio='maps/train/*.ogg' --output=polyamp/audio/balance.npz
+    python scripts/fit_balance.py --audio='maps/train/*.ogg' --output=polyamp/audio/balance_pianos.npz
 
 Of the mean spectra of minutes of music, what differs between those of one instrument is taken for music, and what its mean
-differs from that of the others, or from itself in a random room (`polyamp.audio.rooms`), for colour. Given the covariances of
-both, the colour that is most likely is linear in the spectrum. The instrument is the last word of a file's name, after "_".
+differs from that of the others, or from itself in a random room (`polyamp.audio.rooms`), for colour. Written are the mean of
+the instruments' means ("usual") and the covariances of both ("music", "colour"). The instrument is the last word of a file's
+name, after "_"; for bands, what rendered them.
 """
 
 import sys
@@ -66,9 +67,9 @@ def _fit() -> None:
     means = np.array([spectra.mean(axis=0) for spectra in groups])
     music = np.cov(np.concatenate([spectra - spectra.mean(axis=0) for spectra in groups]).T)
     colour = np.cov(means.T) + np.cov(np.array(of_rooms).T)
-    share = colour @ np.linalg.inv(colour + music + _NOISE_DB**2 * np.eye(len(music)))
+    fitted = {"usual": means.mean(axis=0), "colour": colour, "music": music + _NOISE_DB**2 * np.eye(len(music))}
     with atomic.replacing(_OUTPUT.value) as path, open(path, "wb") as file:
-        np.savez(file, usual=means.mean(axis=0).astype(np.float32), colour=share.astype(np.float32))
+        np.savez(file, **{name: array.astype(np.float32) for name, array in fitted.items()})
 
 
 def _stretches(audio: "np.ndarray") -> "Iterator[np.ndarray]":

@@ -1,14 +1,15 @@
-"""The balance of a recording, how much bass, middle and treble it has, and the same recording balanced as pianos usually are.
+"""The balance of a recording, how much bass, middle and treble it has, and the same recording balanced as is usual.
 
-Rooms, microphones and pianos colour what is played by several decibels, differently from octave to octave, and a network that
-hears a few seconds at a time cannot tell that from how hard keys were struck. Over a whole recording colour shows in the mean
-spectrum. So does the music, but otherwise: from how both vary (`scripts/fit_balance.py`) the most likely colour is told.
+Rooms, microphones and instruments colour what is played by several decibels, differently from octave to octave, and a network
+that hears a few seconds at a time cannot tell that from how hard keys were struck. Over a whole recording colour shows in the
+mean spectrum. So does the music, but otherwise: from how both vary (`scripts/fit_balance.py`) the most likely colour is told.
 """
 
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -20,14 +21,39 @@ from polyamp.audio.reading import Blocks
 
 _CENTERS = 50.0 * 2 ** (np.arange(23) / 3)  # Hz, of bands of a third of an octave.
 _IS_MIDDLE = (_CENTERS > 200.0) & (_CENTERS < 3000.0)
-_FITTED = Path(__file__).with_name("balance.npz")  # What `scripts/fit_balance.py` has learned of MAPS' synthesized pianos.
 _WINDOW = 2048  # Samples of a frame; one follows the other.
+_LEVELS = 256  # Of frames, decibels,
+_RANGE = 40  # of which those that are so far below the loudest are rests.
 _MOST_DB = 12.0  # By which a band is made louder or softer at most; with 6 a missing bass costs more, with 20 as much.
 _LEAST_SECONDS = 5.0  # What is shorter may be a single note, whose spectrum is its own.
-_HALF_TOLD = 15.0  # Seconds after which half as much is told of the colour as in the end; 10 and 20 are as good.
+_MUSIC_SECONDS = 15.0  # The spectrum of so many varies twice as much by what is played as that of an hour, in power.
 _TAPS = 1024  # Of the filter.
 _TRANSFORM = 8192  # Samples of a Fourier transform,
 _STEP = _TRANSFORM - _TAPS + 1  # by which so many are filtered.
+_LIVE_TAPS = 512  # Of the filter for what is balanced while it is played,
+_LIVE_STEP = constants.SAMPLE_RATE  # made anew after so many samples.
+
+
+class _Kind(NamedTuple):
+    """How colour is told in music of a kind.
+
+    Attributes:
+        fitted: What the music may be, all as likely: names of what `scripts/fit_balance.py` has learned.
+        scales: By how much colour may be stronger than there, in power, all of them as likely.
+        least: Decibels, root of the mean square over the bands; weaker colour is left as it is.
+    """
+
+    fitted: tuple[str, ...]
+    scales: tuple[float, ...]
+    least: float
+
+
+_KINDS = {  # See `constants.BALANCE_KINDS`.
+    "pianos": _Kind(("pianos",), (1.0,), 0.0),
+    # Bands differ more by what they are to sound like: of 46 to which nothing was done, the one told most colour has 4.1 dB,
+    # and as heard from 300 to 3,400 Hz they have 10 to 16.
+    "bands": _Kind(("bands", "pianos"), tuple(2.0**octave for octave in range(-6, 7)), 5.0),
+}
 
 
 class Meter(FrameMeter):
@@ -35,25 +61,33 @@ class Meter(FrameMeter):
 
     def __init__(self) -> None:
         super().__init__(_WINDOW)
-        self._power, self._num_frames = np.zeros(_WINDOW // 2 + 1), 0
+        self._power = np.zeros(_WINDOW // 2 + 1)
+        self._of_levels = np.zeros(_LEVELS, np.int64)  # How many frames had so many decibels, more or less.
 
     def _hear(self, frames: np.ndarray) -> None:
-        self._power += np.sum(np.square(np.abs(np.fft.rfft(frames * filters.hann(_WINDOW)))), axis=0)
-        self._num_frames += len(frames)
+        powers = np.square(np.abs(np.fft.rfft(frames * filters.hann(_WINDOW))))
+        self._power += np.sum(powers, axis=0)
+        decibels = 10 * np.log10(np.sum(powers, axis=1) + 1e-12)
+        self._of_levels += np.bincount(np.clip(decibels.astype(int) + _LEVELS // 2, 0, _LEVELS - 1), minlength=_LEVELS)
+
+    @property
+    def seconds(self) -> float:
+        """How long what has been heard is, without rests."""
+        loudest = int(np.flatnonzero(self._of_levels).max(initial=0))
+        return float(np.sum(self._of_levels[max(0, loudest - _RANGE) :])) * _WINDOW / constants.SAMPLE_RATE
 
     @property
     def decibels(self) -> np.ndarray | None:
         """As `measure`, of what has been heard."""
-        if self._num_frames * _WINDOW < _LEAST_SECONDS * constants.SAMPLE_RATE or not self._power.any():
+        if self.seconds < _LEAST_SECONDS or not self._power.any():
             return None
         bands = self._power @ _bands()
         decibels = 10 * np.log10(np.maximum(bands, 1e-12 * bands.max()))
         return decibels - np.mean(decibels[_IS_MIDDLE])
 
-    def gains(self, share: float) -> np.ndarray:
-        """As the function of that name, the less the shorter what has been heard is: there is more of the music in it then."""
-        seconds = self._num_frames * _WINDOW / constants.SAMPLE_RATE
-        return gains(self.decibels, share * seconds / (seconds + _HALF_TOLD))
+    def gains(self, share: float, kind: str) -> np.ndarray:
+        """As the function of that name, of what has been heard."""
+        return gains(self.decibels, self.seconds, share, kind)
 
     def louder(self, gains: np.ndarray) -> float:
         """By how many decibels what has been heard gets louder if it is `equalized` with these gains."""
@@ -69,27 +103,88 @@ def measure(blocks: Iterable[np.ndarray]) -> np.ndarray | None:
 
     Returns:
         Power per hertz in the 23 thirds of an octave around 50 Hz to 8 kHz, in decibels beside the mean of those between 200 Hz
-        and 3 kHz; None for silence and for less than five seconds.
+        and 3 kHz; None for silence and for less than five seconds without rests.
     """
     return fed(Meter(), blocks).decibels
 
 
-def gains(decibels: np.ndarray | None, share: float) -> np.ndarray:
+def gains(decibels: np.ndarray | None, seconds: float, share: float, kind: str) -> np.ndarray:
     """By how many decibels each band has to get louder for a share of the recording's colour to be gone.
 
-    The colour is the linear estimate of least square error (Wiener) from what the bands differ by from usual pianos.
+    Colour and music are taken for normally distributed, so that the colour's expectation, given how strong it is, is linear in
+    what the bands differ by from usual ones (Wiener); how strong it is, is told by the same difference.
 
     Args:
         decibels: As `measure` gives them.
+        seconds: How long what was measured is, without rests. The shorter it is, the more of the music is in it.
         share: 0 to 1.
+        kind: Of music, one of `constants.BALANCE_KINDS`.
 
     Returns:
         float64 [23], within 12 dB; 0 where nothing is known.
     """
     if decibels is None:
         return np.zeros(len(_CENTERS))
-    usual, colour = _fitted()
-    return np.clip(share * (colour @ (usual - decibels)), -_MOST_DB, _MOST_DB)
+    colours, log_likelihoods = [], []
+    for name, scale in itertools.product(_KINDS[kind].fitted, _KINDS[kind].scales):
+        usual, colour, music = _fitted(name)
+        difference, colour = usual - decibels, scale * colour
+        covariance = colour + music * (1 + _MUSIC_SECONDS / seconds)
+        weighted = np.linalg.solve(covariance, difference)
+        colours.append(colour @ weighted)
+        log_likelihoods.append(-(difference @ weighted + np.linalg.slogdet(covariance)[1]) / 2)
+    probabilities = np.exp(np.array(log_likelihoods) - max(log_likelihoods))
+    expected = probabilities @ np.array(colours) / probabilities.sum()
+    if np.sqrt(np.mean(np.square(expected))) < _KINDS[kind].least:
+        return np.zeros(len(_CENTERS))
+    return np.clip(share * expected, -_MOST_DB, _MOST_DB)
+
+
+class Follower:
+    """Balances a recording while it is played, by what has been heard of it: of the first five seconds nothing is known.
+
+    Sounds keep their times but for a millisecond or two, by filters of minimal phase.
+
+    Args:
+        share, kind: As of `gains`.
+    """
+
+    def __init__(self, share: float, kind: str):
+        self._share, self._kind = share, kind
+        self._meter = Meter()
+        self._before = np.zeros(_LIVE_TAPS - 1, np.float32)
+        self._taps: np.ndarray | None = None  # None: nothing is known.
+        self._due = _LIVE_STEP  # Samples until the taps are made anew.
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """The samples that follow, float32, balanced; the same to the bit only if pieces begin at the same samples."""
+        heard = np.concatenate([self._before, samples])
+        balanced = samples if self._taps is None else _convolved(heard, self._taps)
+        self._before = heard[len(samples) :]
+        self._meter.add(samples)
+        self._due -= len(samples)
+        if self._due <= 0:
+            self._due = _LIVE_STEP
+            gains = self._meter.gains(self._share, self._kind)
+            self._taps = _minimal_phase(gains) if gains.any() else None
+        return balanced
+
+
+def _convolved(samples: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """A convolution, float32, where all samples are known."""
+    length = 1 << (len(samples) - 1).bit_length()
+    spectrum = np.fft.rfft(samples, length) * np.fft.rfft(taps, length)
+    return np.fft.irfft(spectrum)[len(taps) - 1 : len(samples)].astype(np.float32, copy=False)
+
+
+def _minimal_phase(decibels: np.ndarray) -> np.ndarray:
+    """The filter that makes bands louder and delays as little as can be, float32 `[taps]`, by way of the real cepstrum."""
+    hertz = np.linspace(0.0, constants.SAMPLE_RATE / 2, _TRANSFORM // 2 + 1)
+    cepstrum = np.fft.irfft(np.interp(hertz, _CENTERS, decibels) / 20 * np.log(10))
+    cepstrum[1 : _TRANSFORM // 2] *= 2
+    cepstrum[_TRANSFORM // 2 + 1 :] = 0
+    fading = filters.hann(2 * _LIVE_TAPS)[_LIVE_TAPS:]
+    return (np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:_LIVE_TAPS] * fading).astype(np.float32)
 
 
 def equalized(blocks: Blocks, decibels: np.ndarray) -> Blocks:
@@ -121,10 +216,11 @@ def _response(decibels: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _fitted() -> tuple[np.ndarray, np.ndarray]:
-    """The bands of usual pianos, float64 `[bands]`, and what makes colour of a difference from them, `[bands, bands]`."""
-    with np.load(_FITTED) as arrays:
-        return arrays["usual"].astype(np.float64), arrays["colour"].astype(np.float64)
+def _fitted(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The bands of usual music, float64 `[bands]`, and how colour and music vary, `[bands, bands]` each, in decibels."""
+    with np.load(Path(__file__).with_name(f"balance_{name}.npz")) as arrays:
+        usual, colour, music = (arrays[name].astype(np.float64) for name in ("usual", "colour", "music"))
+    return usual, colour, music
 
 
 @functools.cache

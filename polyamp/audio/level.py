@@ -70,11 +70,11 @@ class Measured:
     Args:
         blocks: Gives the audio, as this does.
         level: Its level, if it is known.
-        cents: Its tuning, if it is known.
+        colour: How it is balanced, if that is known.
     """
 
-    def __init__(self, blocks: Blocks, level: float | None = None, cents: float | None = None):
-        self._blocks, self._level, self._cents = blocks, level, cents
+    def __init__(self, blocks: Blocks, level: float | None = None, colour: balance.Meter | None = None):
+        self._blocks, self._level, self._colour = blocks, level, colour
 
     def __call__(self) -> Iterable[np.ndarray]:
         return self._blocks()
@@ -95,7 +95,7 @@ class Measured:
     @functools.cached_property
     def cents(self) -> float:
         """As `tuning.measure`."""
-        return self._meters.tuning.cents if self._cents is None else self._cents
+        return self._meters.tuning.cents
 
     def without_clipping(self) -> "Measured":
         """The recording as it should be heard if it has been clipped."""
@@ -106,17 +106,20 @@ class Measured:
         """The recording as it should be heard if it crackles."""
         return Measured(Repeated(clicks.repaired(self._blocks))) if self._meters.clicks.crackles else self
 
-    def balanced(self, share: float) -> "Measured":
-        """The recording as it should be heard without that share of the colour that room and microphone gave it."""
-        gains = self._meters.balance.gains(share)
+    def balanced(self, share: float, kind: str) -> "Measured":
+        """The recording as it should be heard without that share of the colour that it has for music of that kind."""
+        colour = self._colour or self._meters.balance
+        gains = colour.gains(share, kind)
         if not gains.any():
             return self
-        return Measured(balance.equalized(self._blocks, gains), self.level + self._meters.balance.louder(gains), self.cents)
+        return Measured(balance.equalized(self._blocks, gains), self.level + colour.louder(gains))
 
     def in_tune(self) -> "tuple[Measured, float]":
         """The recording as it should be heard if it is out of tune, and by which factor it lasts longer then."""
         factor = tuning.stretch_of(self.cents)
-        return (self if factor == 1.0 else Measured(tuning.stretched(self._blocks, factor), self.level)), factor
+        if factor == 1.0:
+            return self, factor
+        return Measured(tuning.stretched(self._blocks, factor), self.level, self._meters.balance), factor
 
 
 def brought_to(blocks: Blocks, target: float) -> Blocks:

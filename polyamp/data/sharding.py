@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import logging
 
+from polyamp import constants
 from polyamp.data import note_files, places, recording, slakh, sources
 from polyamp.data.recording import AUDIO_SUFFIXES, NoteFile, Recording
 from polyamp.errors import DataError
@@ -34,7 +35,8 @@ class Settings:
         use_drums: Label drum notes too.
         room_copies: How often each recording of the training split follows as if recorded in a random room.
         level_db: Level that the audio of every recording is brought to, as `polyamp.audio.level.brought_to`; 0: left as it is.
-        balance: By which share recordings of the training split, and each copy, are balanced, see `polyamp.audio.balance`.
+        balance: By which share recordings of the training split, and each copy, are balanced, see `polyamp.audio.balance`,
+        balance_of: as music of which kind.
     """
 
     min_length: float = 5.0
@@ -43,6 +45,7 @@ class Settings:
     room_copies: int = 0
     level_db: float = 0.0
     balance: float = 0.0
+    balance_of: str = constants.BALANCE_KINDS[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Shard:
         for name in ("level_db", "balance"):
             if not settings[name]:
                 del settings[name]  # Files of versions that did not know it are still what they should be.
+        if not self.settings.balance or self.settings.balance_of == Settings.balance_of:
+            del settings["balance_of"]
         made_of = [self.split, settings, [item.id for item in self.items]]
         if any(isinstance(item, Recording) and item.labels is None for item in self.items):
             made_of.append("without notes")

@@ -1,6 +1,7 @@
 """Data sets as they are distributed: which recordings a folder has, in which split, and where their notes are."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -72,24 +73,26 @@ def examples(
     room_copies: int = 0,
     level_db: float = 0.0,
     balance: float = 0.0,
+    balance_of: str = constants.BALANCE_KINDS[0],
 ) -> list[Example]:
     """What TFRecords hold of a recording: see `polyamp.data.segments.examples`; `max_length` 0 keeps it whole.
 
     After that follow `room_copies` times the same as recorded in random rooms (see `polyamp.audio.rooms`), always the same ones
     for a recording's id. Theirs end in "@room1", "@room2" ... All are brought to `level_db` first (`polyamp.audio.level`), and
-    balanced by the share `balance`, each by itself (`polyamp.audio.balance`), after that.
+    balanced by the share `balance` as music of that kind, each by itself (`polyamp.audio.balance`), after that.
     """
     audio, labels = load(recording, use_drums)
     audio = np.concatenate(list(level.brought_to(lambda: [audio], level_db)()))
-    found = segments.examples(recording.id, _balanced(audio, balance, recording.id), labels, min_length, max_length)
+    balanced = functools.partial(_balanced, share=balance, kind=balance_of)
+    found = segments.examples(recording.id, balanced(audio, recording.id), labels, min_length, max_length)
     for number in range(1, room_copies + 1):
         name = f"{recording.id}@room{number}"
         in_room = rooms.record(audio, np.random.default_rng(list(name.encode())))
-        found += segments.examples(name, _balanced(in_room, balance, name), labels, min_length, max_length)
+        found += segments.examples(name, balanced(in_room, name), labels, min_length, max_length)
     return [dataclasses.replace(one, is_labelled=recording.labels is not None) for one in found]
 
 
-def _balanced(audio: np.ndarray, share: float, name: str) -> np.ndarray:
+def _balanced(audio: np.ndarray, name: str, share: float, kind: str) -> np.ndarray:
     """A recording as it, or a random stretch of it, is heard with `predict_balance`, and turned down where it would be clipped.
 
     Stretches are 30 s or longer, as recordings are: of how a whole piece is balanced, an excerpt tells less.
@@ -99,7 +102,7 @@ def _balanced(audio: np.ndarray, share: float, name: str) -> np.ndarray:
     rng = np.random.default_rng(list(name.encode()))
     length = round(len(audio) * np.exp(rng.uniform(np.log(min(1.0, _LEAST_MEASURED / len(audio))), 0.0)))
     first = rng.integers(0, len(audio) - length + 1)
-    gains = meters.fed(balancing.Meter(), [audio[first : first + length]]).gains(share)
+    gains = meters.fed(balancing.Meter(), [audio[first : first + length]]).gains(share, kind)
     balanced = np.concatenate(list(balancing.equalized(lambda: [audio], gains)()))
     return balanced / max(1.0, float(np.abs(balanced).max(initial=0.0)))
 

@@ -1,12 +1,13 @@
-"""How loud the bands of recordings are beside each other, and recordings balanced as pianos usually are."""
+"""How loud the bands of recordings are beside each other, and recordings balanced as is usual."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.signal
 
-from polyamp.audio import balance, level
+from polyamp.audio import balance, level, meters
 
 RATE = 16_000
 CENTERS = 50 * 2 ** (np.arange(23) / 3)  # Of thirds of an octave, Hz.
@@ -51,7 +52,7 @@ def test_borders_of_blocks_do_not_matter(size):
     samples = noise()
     whole = balance.measure([samples])
     np.testing.assert_allclose(balance.measure(in_blocks(samples, size)), whole, atol=1e-4)
-    gains = balance.gains(whole, 1.0)
+    gains = balance.gains(whole, 60.0, 1.0, "pianos")
     expected = joined(balance.equalized(lambda: [samples], gains))
     np.testing.assert_allclose(joined(balance.equalized(lambda: in_blocks(samples, size), gains)), expected, atol=1e-6)
 
@@ -59,37 +60,56 @@ def test_borders_of_blocks_do_not_matter(size):
 @pytest.mark.parametrize("samples", [np.zeros(10 * RATE, np.float32), noise(4.9), np.zeros(0, np.float32)])
 def test_nothing_is_known_of_silence_and_of_single_notes(samples):
     found = balance.measure([samples])
-    assert found is None and not balance.gains(found, 1.0).any()
+    assert found is None and not balance.gains(found, 60.0, 1.0, "pianos").any()
 
     def blocks():
         return [samples]
 
-    assert balance.equalized(blocks, balance.gains(found, 1.0)) is blocks
+    assert balance.equalized(blocks, balance.gains(found, 60.0, 1.0, "pianos")) is blocks
 
 
-def usual():
-    with np.load(Path(balance.__file__).with_name("balance.npz")) as fitted:
+def usual(kind="pianos"):
+    with np.load(Path(balance.__file__).with_name(f"balance_{kind}.npz")) as fitted:
         return fitted["usual"].astype(np.float64)
+
+
+def gains(decibels, share=1.0, seconds=60.0, kind="pianos"):
+    return balance.gains(decibels, seconds, share, kind)
 
 
 def test_gains_take_out_a_share_and_are_limited():
     """Of what a band differs by, half or more is colour; of what all differ by, nothing is known to be."""
     slope = np.linspace(-3.0, 3.0, 23)
-    whole = balance.gains(usual() + slope, 1.0)
-    np.testing.assert_allclose(balance.gains(usual() + slope, 0.5), 0.5 * whole, atol=1e-9)
+    whole = gains(usual() + slope)
+    np.testing.assert_allclose(gains(usual() + slope, 0.5), 0.5 * whole, atol=1e-9)
     assert np.all(np.sign(whole[[0, 4, 18, 22]]) == -np.sign(slope[[0, 4, 18, 22]]))
     for band in range(4, 19):
         louder = np.where(np.arange(23) == band, 4.0, 0.0)
-        assert -4.0 < balance.gains(usual() + louder, 1.0)[band] < -1.2
-    np.testing.assert_allclose(balance.gains(usual(), 1.0), np.zeros(23), atol=1e-9)
-    assert np.abs(balance.gains(usual() + 40 * np.sign(slope), 1.0)).max() == 12.0
+        assert -4.0 < gains(usual() + louder)[band] < -1.2
+    np.testing.assert_allclose(gains(usual()), np.zeros(23), atol=1e-9)
+    assert np.abs(gains(usual() + 40 * np.sign(slope))).max() == 12.0
+
+
+def test_the_shorter_a_recording_is_the_less_is_told_of_its_colour():
+    slope = np.linspace(-6.0, 6.0, 23)
+    sizes = [np.linalg.norm(gains(usual() + slope, seconds=seconds)) for seconds in (5.0, 15.0, 60.0, 3600.0)]
+    assert np.all(np.diff(sizes) > 0) and sizes[0] < 0.8 * sizes[-1]
+
+
+def test_bands_are_left_as_they_are_unless_they_are_coloured_strongly():
+    """As a telephone does: next to nothing below 300 and above 3,400 Hz."""
+    mild = gains(usual("bands") + np.linspace(-5.0, 5.0, 23), kind="bands")
+    assert np.abs(mild).max() < 0.5
+    telephone = -30.0 * np.abs(np.log2(np.maximum(np.maximum(300.0 / CENTERS, CENTERS / 3400.0), 1.0)))
+    found = gains(usual("bands") + telephone, kind="bands")
+    assert np.all(found[:6] == 12.0) and found[-1] > 3.0 and np.abs(found[10:16]).max() < 6.0
 
 
 def test_what_one_room_makes_louder_and_another_softer_comes_out_more_alike():
     samples = filtered(noise(60.0), usual())
     colour = 4 * np.sin(np.arange(23) / 3)
     rooms = [filtered(samples, sign * colour) for sign in (1, -1)]
-    heard = [balance.equalized(lambda one=one: [one], balance.gains(balance.measure([one]), 1.0))() for one in rooms]
+    heard = [balance.equalized(lambda one=one: [one], gains(balance.measure([one]), seconds=3600.0))() for one in rooms]
     before, after = (
         np.subtract(*(balance.measure(blocks) for blocks in both))[4:-4] for both in ([[one] for one in rooms], heard)
     )
@@ -99,7 +119,7 @@ def test_what_one_room_makes_louder_and_another_softer_comes_out_more_alike():
 def test_samples_come_out_when_they_came_in():
     click = np.zeros(6 * RATE, np.float32)
     click[[0, 40_000, len(click) - 1]] = 1.0
-    out = joined(balance.equalized(lambda: in_blocks(click, 700), balance.gains(np.linspace(5, -5, 23), 1.0)))
+    out = joined(balance.equalized(lambda: in_blocks(click, 700), np.linspace(5, -5, 23)))
     assert len(out) == len(click)
     assert np.argmax(out[:1000]) == 0 and np.argmax(out[30_000:50_000]) == 10_000 and np.argmax(out[-1000:]) == 999
 
@@ -113,13 +133,79 @@ def test_level_follows_without_another_look(offset):
         asked.append(1)
         return [samples]
 
-    balanced = level.Measured(blocks).balanced(1.0)
+    balanced = level.Measured(blocks).balanced(1.0, "pianos")
     found = balanced.level
     assert len(asked) == 1 and found == pytest.approx(level.measure(balanced()), abs=0.5)
     assert abs(found - level.measure([samples])) > 1.0
-    assert balanced.cents == level.Measured(blocks).cents
+
+
+def test_what_is_brought_into_tune_is_balanced_without_another_look():
+    time = np.arange(30 * RATE) / RATE
+    chords = [sum(np.sin(2 * np.pi * k * 452 * 2 ** (n / 12) * time) / k for k in range(1, 6)) for n in (-9, 0, 3, 7)]
+    samples, asked = (0.1 * sum(chords)).astype(np.float32) + 0.01 * noise(30.0), []
+
+    def blocks():
+        asked.append(1)
+        return [samples]
+
+    measured = level.Measured(blocks)
+    in_tune, factor = measured.in_tune()
+    assert factor != 1.0
+    balanced = in_tune.balanced(1.0, "pianos")
+    assert np.isfinite(balanced.level) and len(asked) == 1
+    expected = balance.equalized(in_tune, meters.fed(balance.Meter(), [samples]).gains(1.0, "pianos"))
+    np.testing.assert_array_equal(joined(balanced), joined(expected))
+    assert np.abs(joined(balanced) - joined(in_tune)).max() > 0.01
 
 
 def test_a_share_of_nothing_leaves_recordings_as_they_are():
     measured = level.Measured(lambda: [noise(2.0)])
-    assert measured.balanced(1.0) is measured
+    assert measured.balanced(1.0, "pianos") is measured
+
+
+def test_rests_tell_nothing():
+    music, rest = filtered(noise(20.0), usual() + 6 * np.sin(np.arange(23) / 3)), 1e-4 * noise(60.0, seed=1)
+    alone, between = (meters.fed(balance.Meter(), [samples]) for samples in (music, np.concatenate([rest, music, rest])))
+    assert alone.seconds == pytest.approx(20.0, abs=0.2) and between.seconds == pytest.approx(20.0, abs=0.4)
+    np.testing.assert_allclose(between.gains(1.0, "pianos"), alone.gains(1.0, "pianos"), atol=0.3)
+    assert balance.measure([np.concatenate([noise(4.0), rest])]) is None
+
+
+def followed(follower, samples, size=512):
+    return np.concatenate([follower(piece) for piece in in_blocks(samples, size)])
+
+
+def test_what_is_played_is_balanced_after_a_while():
+    colour = 8 * np.sin(np.arange(23) / 3)
+    samples = filtered(noise(60.0), usual() + colour)
+    heard = followed(balance.Follower(1.0, "pianos"), samples)
+    assert len(heard) == len(samples)
+    np.testing.assert_array_equal(heard[: 5 * RATE], samples[: 5 * RATE])
+    expected = gains(balance.measure([samples[: 45 * RATE]]), seconds=45.0)
+    found = balance.measure([heard[45 * RATE :]]) - balance.measure([samples[45 * RATE :]])
+    difference = (found - expected)[2:-2]
+    assert np.ptp(expected[2:-2]) > 8.0 and np.std(difference) < 0.7
+
+
+def test_what_is_played_is_not_delayed():
+    """Of a click most of what comes out comes within a millisecond, as of filters of minimal phase; SciPy's is the same."""
+    follower = balance.Follower(1.0, "pianos")
+    samples = filtered(noise(40.0), usual() + 8 * np.sin(np.arange(23) / 3))
+    followed(follower, samples)
+    follower(np.zeros(512, np.float32))
+    click = np.zeros(512, np.float32)
+    click[0] = 1.0
+    out = follower(click)
+    assert np.sum(np.square(out[:16])) > 0.8 * np.sum(np.square(out))
+    response = np.abs(np.fft.rfft(out, 4096))
+    linear = np.fft.irfft(np.square(response))
+    minimal = scipy.signal.minimum_phase(np.fft.fftshift(linear)[1:], n_fft=1 << 16)
+    np.testing.assert_allclose(out[:64], minimal[:64], atol=0.03)
+
+
+def test_memory_of_a_follower_does_not_grow():
+    follower, sizes = balance.Follower(1.0, "pianos"), []
+    for _ in range(2):
+        followed(follower, filtered(noise(10.0), usual() + np.linspace(9, -9, 23)))
+        sizes.append(len(pickle.dumps(follower)))
+    assert sizes[1] < 1.1 * sizes[0]

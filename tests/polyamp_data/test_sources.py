@@ -210,16 +210,6 @@ def test_hold_out_moves_all_performances_of_a_piece_and_no_other():
         recording.hold_out(recordings, ["op2"])
 
 
-def test_recordings_and_their_copies_in_rooms_are_brought_to_a_level(tmp_path: Path):
-    seconds = np.arange(3 * 16_000) / 16_000
-    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * seconds), 16_000)  # -9.03 dB.
-    (tmp_path / "a.tsv").write_text("0.5\t0.9\t60\t80\n")
-    (found,) = sources.find("folder", tmp_path)
-    for example in sources.examples(found, 0.0, 0.0, room_copies=1, level_db=-33.0):
-        assert 10 * np.log10(np.mean(np.square(example.audio))) == pytest.approx(-33.0, abs=0.5), example.id
-        assert example.notes == sources.examples(found, 0.0, 0.0)[0].notes
-
-
 def test_recordings_and_their_copies_in_rooms_are_balanced_each_by_itself(tmp_path: Path):
     samples = np.random.default_rng(0).uniform(-0.9, 0.9, 20 * 16_000)  # White: far too little bass for a piano.
     soundfile.write(tmp_path / "a.wav", samples, 16_000)
@@ -228,10 +218,12 @@ def test_recordings_and_their_copies_in_rooms_are_balanced_each_by_itself(tmp_pa
     before = sources.examples(found, 0.0, 0.0, room_copies=1)
     after = sources.examples(found, 0.0, 0.0, room_copies=1, balance=1.0)
     for one, balanced in zip(before, after, strict=True):
-        left = [balance.gains(balance.measure([example.audio]), 1.0) for example in (one, balanced)]
+        left = [balance.gains(balance.measure([example.audio]), 20.0, 1.0, "pianos") for example in (one, balanced)]
         middle = slice(4, 18)  # Where nothing is limited.
         assert np.mean(np.abs(left[1][middle])) < 0.75 * np.mean(np.abs(left[0][middle])), one.id
         assert np.abs(balanced.audio).max() <= 1.0 and balanced.notes == one.notes
+    (as_bands,) = sources.examples(found, 0.0, 0.0, balance=1.0, balance_of="bands")  # Of which it might be one.
+    np.testing.assert_array_equal(as_bands.audio, before[0].audio)
 
 
 def test_copies_in_rooms_follow_with_the_same_notes(tmp_path: Path):
