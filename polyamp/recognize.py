@@ -18,7 +18,7 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
     Args:
         model: A Timbre model.
         melodic: The Melodic model that finds the notes.
-        blocks: Gives the audio, 16 kHz mono float32, in blocks of any length; called twice.
+        blocks: Gives the audio, 16 kHz mono float32, in blocks of any length; called several times.
         hparams: The Timbre model's.
 
     Returns:

@@ -100,7 +100,7 @@ def _activations(model: "keras.Model", hparams: "MelodicHParams", examples_path:
     """What is gathered and what is expanded where pitches are mixed, in recordings: `[places, channels]` by layer."""
     import keras
 
-    from polyamp.audio import level
+    from polyamp import transcribe
     from polyamp.constants import SAMPLE_RATE
     from polyamp.data import pipeline, records
     from polyamp.errors import DataError
@@ -112,7 +112,7 @@ def _activations(model: "keras.Model", hparams: "MelodicHParams", examples_path:
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for example in itertools.islice(pipeline.whole_examples(examples_path), _NUM_EXAMPLES):
         audio = example.audio[: _SECONDS * SAMPLE_RATE]
-        (audio,) = level.brought_to(functools.partial(list, [audio]), hparams.predict_level_db)()
+        audio = np.concatenate(list(transcribe.for_rolls(functools.partial(list, [audio]), hparams)()))
         for name, roll in heard.predict_on_batch(front_end(audio[np.newaxis])).items():
             found[name].append(roll.reshape(-1, roll.shape[-1]))
     if not all(found.values()):

@@ -10,7 +10,7 @@ import scipy.signal
 import soundfile
 import soxr
 
-from polyamp import notes, predict
+from polyamp import notes, predict, transcribe
 from polyamp.audio import reading
 from polyamp.errors import AudioError, CheckpointError, HParamsError, PolyampError
 from polyamp.transcriber import Transcriber
@@ -92,13 +92,39 @@ def test_a_recording_that_was_too_loud_has_the_same_notes(model_type, with_peaks
     assert _same_notes(Transcriber.load(model_type, predict_declip=False).transcribe(clipped), expected) < without
 
 
-def test_a_recording_without_bass_and_treble_has_more_of_its_notes():
+@pytest.mark.parametrize(
+    ("model_type", "balanced", "plain"), [("MELODIC", 0.8, 0.75), ("FULL", 0.94, 0.93), ("AUTOREGRESSIVE", 0.56, 0.55)]
+)
+def test_a_recording_without_bass_and_treble_has_more_of_its_notes(model_type, balanced, plain):
+    model, without = Transcriber.load(model_type), Transcriber.load(model_type, predict_balance=0.0)
     samples = np.tile(reading.read(RECORDING), 4)  # 44 s: of short ones less is known.
-    expected = Transcriber.load().transcribe(samples)
+    expected = model.transcribe(samples)
     band = scipy.signal.butter(4, (600, 2000), "band", fs=16_000, output="sos")
     heard = scipy.signal.sosfilt(band, samples).astype(np.float32)
-    assert _same_notes(Transcriber.load().transcribe(heard), expected) > 0.8
-    assert _same_notes(Transcriber.load(predict_balance=0.0).transcribe(heard), expected) < 0.75
+    assert _same_notes(model.transcribe(heard), expected) > balanced
+    assert _same_notes(without.transcribe(heard), expected) < plain
+
+
+def test_what_is_balanced_as_bands_are_is_heard_as_it_is():
+    plain, as_it_comes = (Transcriber.load("FULL", **given).transcribe(RECORDING) for given in ({"predict_balance": 0.0}, {}))
+    for name in ("onset", "offset", "pitch", "velocity", "program"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(as_it_comes, name))
+
+
+def test_families_are_told_by_sounds_with_their_colour(monkeypatch):
+    samples = np.tile(reading.read(RECORDING), 4)
+    band = scipy.signal.butter(4, (600, 2000), "band", fs=16_000, output="sos")
+    heard = scipy.signal.sosfilt(band, samples).astype(np.float32)
+    asked = []
+    real = transcribe.predict_families
+
+    def predict_families(model, blocks, of, hparams):
+        asked.append(np.concatenate(list(blocks())))
+        return real(model, blocks, of, hparams)
+
+    monkeypatch.setattr(transcribe, "predict_families", predict_families)
+    Transcriber.load("FULL", predict_declick=False, predict_declip=False, predict_in_tune=False).transcribe(heard)
+    np.testing.assert_array_equal(asked[0], heard)
 
 
 def test_settings_may_differ(melodic):

@@ -22,8 +22,11 @@ from polyamp.audio.reading import Blocks
 _CENTERS = 50.0 * 2 ** (np.arange(23) / 3)  # Hz, of bands of a third of an octave.
 _IS_MIDDLE = (_CENTERS > 200.0) & (_CENTERS < 3000.0)
 _WINDOW = 2048  # Samples of a frame; one follows the other.
-_LEVELS = 256  # Of frames, decibels,
-_RANGE = 40  # of which those that are so far below the loudest are rests.
+_FULL_SCALE = 0.1875 * _WINDOW**2  # Power of a frame, windowed, of a full-scale square wave.
+_LEVELS = 128  # Of frames, decibels, up to full scale,
+_LEAST_LEVEL = -65  # of which what is below this is a rest,
+_RANGE = 40  # and what is so far below the loudest,
+_FRAMES_OF_LOUDEST = 8  # of which there are so many: a second.
 _MOST_DB = 12.0  # By which a band is made louder or softer at most; with 6 a missing bass costs more, with 20 as much.
 _LEAST_SECONDS = 5.0  # What is shorter may be a single note, whose spectrum is its own.
 _MUSIC_SECONDS = 15.0  # The spectrum of so many varies twice as much by what is played as that of an hour, in power.
@@ -57,31 +60,44 @@ _KINDS = {  # See `constants.BALANCE_KINDS`.
 
 
 class Meter(FrameMeter):
-    """Measures a recording block by block: see `measure`."""
+    """Measures a recording block by block: see `measure`.
+
+    Rests do not count, nor does the loudest second but what is as loud elsewhere: knocks are no music.
+    """
 
     def __init__(self) -> None:
         super().__init__(_WINDOW)
-        self._power = np.zeros(_WINDOW // 2 + 1)
-        self._of_levels = np.zeros(_LEVELS, np.int64)  # How many frames had so many decibels, more or less.
+        self._num_frames = np.zeros(_LEVELS, np.int64)  # Of each level, in steps of 1 dB up to full scale,
+        self._powers = np.zeros((_LEVELS, _WINDOW // 2 + 1))  # and the sums of their power spectra.
 
     def _hear(self, frames: np.ndarray) -> None:
         powers = np.square(np.abs(np.fft.rfft(frames * filters.hann(_WINDOW))))
-        self._power += np.sum(powers, axis=0)
-        decibels = 10 * np.log10(np.sum(powers, axis=1) + 1e-12)
-        self._of_levels += np.bincount(np.clip(decibels.astype(int) + _LEVELS // 2, 0, _LEVELS - 1), minlength=_LEVELS)
+        powers[:, :2] = 0.0  # Without any offset.
+        decibels = 10 * np.log10(np.sum(powers, axis=1) / _FULL_SCALE + 1e-20)
+        levels = np.clip(np.ceil(decibels).astype(int) + _LEVELS - 1, 0, _LEVELS - 1)
+        for level in np.unique(levels):
+            of_level = levels == level
+            self._num_frames[level] += np.sum(of_level)
+            self._powers[level] += np.sum(powers[of_level], axis=0)
+
+    @property
+    def _music(self) -> slice:
+        """The levels of what is surely music."""
+        as_loud = np.cumsum(self._num_frames[::-1])[::-1]  # Or louder.
+        loudest = int(np.flatnonzero(as_loud >= _FRAMES_OF_LOUDEST).max(initial=0))
+        return slice(max(loudest - _RANGE, _LEVELS + _LEAST_LEVEL), loudest + 1)
 
     @property
     def seconds(self) -> float:
         """How long what has been heard is, without rests."""
-        loudest = int(np.flatnonzero(self._of_levels).max(initial=0))
-        return float(np.sum(self._of_levels[max(0, loudest - _RANGE) :])) * _WINDOW / constants.SAMPLE_RATE
+        return float(np.sum(self._num_frames[self._music.start :])) * _WINDOW / constants.SAMPLE_RATE
 
     @property
     def decibels(self) -> np.ndarray | None:
         """As `measure`, of what has been heard."""
-        if self.seconds < _LEAST_SECONDS or not self._power.any():
+        if self.seconds < _LEAST_SECONDS:
             return None
-        bands = self._power @ _bands()
+        bands = np.sum(self._powers[self._music], axis=0) @ _bands()
         decibels = 10 * np.log10(np.maximum(bands, 1e-12 * bands.max()))
         return decibels - np.mean(decibels[_IS_MIDDLE])
 
@@ -91,8 +107,9 @@ class Meter(FrameMeter):
 
     def louder(self, gains: np.ndarray) -> float:
         """By how many decibels what has been heard gets louder if it is `equalized` with these gains."""
-        factors, power = 10 ** (np.interp(_hertz(), _CENTERS, gains) / 10), self._power[2:]  # Without any offset.
-        return float(10 * np.log10(np.sum(factors[2:] * power) / np.sum(power)))
+        power = np.sum(self._powers[self._music], axis=0)
+        factors = 10 ** (np.interp(_hertz(), _CENTERS, gains) / 10)
+        return float(10 * np.log10(np.sum(factors * power) / np.sum(power)))
 
 
 def measure(blocks: Iterable[np.ndarray]) -> np.ndarray | None:
@@ -143,7 +160,7 @@ def gains(decibels: np.ndarray | None, seconds: float, share: float, kind: str) 
 class Follower:
     """Balances a recording while it is played, by what has been heard of it: of the first five seconds nothing is known.
 
-    Sounds keep their times but for a millisecond or two, by filters of minimal phase.
+    Sounds keep their times but for a millisecond or two, below 150 Hz up to four, by filters of minimal phase.
 
     Args:
         share, kind: As of `gains`.
@@ -154,20 +171,32 @@ class Follower:
         self._meter = Meter()
         self._before = np.zeros(_LIVE_TAPS - 1, np.float32)
         self._taps: np.ndarray | None = None  # None: nothing is known.
-        self._due = _LIVE_STEP  # Samples until the taps are made anew.
+        self._following: np.ndarray | None = None  # What they become in the next piece.
+        self._due = _LIVE_STEP  # Samples until that is found anew.
+        for name in _KINDS[kind].fitted:
+            _fitted(name)  # Not later, while it is played.
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """The samples that follow, float32, balanced; the same to the bit only if pieces begin at the same samples."""
         heard = np.concatenate([self._before, samples])
-        balanced = samples if self._taps is None else _convolved(heard, self._taps)
         self._before = heard[len(samples) :]
+        balanced = self._filtered(heard, self._taps)
+        if self._following is not self._taps:
+            fading = np.linspace(0.0, 1.0, len(samples), dtype=np.float32)
+            balanced = (1 - fading) * balanced + fading * self._filtered(heard, self._following)
+            self._taps = self._following
         self._meter.add(samples)
         self._due -= len(samples)
         if self._due <= 0:
             self._due = _LIVE_STEP
             gains = self._meter.gains(self._share, self._kind)
-            self._taps = _minimal_phase(gains) if gains.any() else None
+            self._following = _minimal_phase(gains) if gains.any() else None
         return balanced
+
+    @staticmethod
+    def _filtered(heard: np.ndarray, taps: np.ndarray | None) -> np.ndarray:
+        """The last of the samples, all before which are there."""
+        return heard[_LIVE_TAPS - 1 :] if taps is None else _convolved(heard, taps)
 
 
 def _convolved(samples: np.ndarray, taps: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ class Shard:
         for name in ("level_db", "balance"):
             if not settings[name]:
                 del settings[name]  # Files of versions that did not know it are still what they should be.
-        if not self.settings.balance or self.settings.balance_of == Settings.balance_of:
+        if not self.settings.balance:
             del settings["balance_of"]
         made_of = [self.split, settings, [item.id for item in self.items]]
         if any(isinstance(item, Recording) and item.labels is None for item in self.items):

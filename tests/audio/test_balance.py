@@ -171,6 +171,21 @@ def test_rests_tell_nothing():
     assert balance.measure([np.concatenate([noise(4.0), rest])]) is None
 
 
+def test_knocks_tell_nothing():
+    music = 0.05 * filtered(noise(30.0), usual() + 6 * np.sin(np.arange(23) / 3))
+    thump = 0.9 * np.sin(2 * np.pi * 60 * np.arange(round(0.3 * RATE)) / RATE).astype(np.float32)
+    alone, knocked = (
+        meters.fed(balance.Meter(), [s]) for s in (music, np.concatenate([music[: 15 * RATE], thump, music[15 * RATE :]]))
+    )
+    assert knocked.seconds > 25.0
+    np.testing.assert_allclose(knocked.gains(1.0, "pianos"), alone.gains(1.0, "pianos"), atol=0.5)
+
+
+@pytest.mark.parametrize("samples", [3e-5 * noise(20.0) / 0.1, np.full(8 * RATE, 0.1), np.full(8 * RATE, 1e-20)])
+def test_noise_of_a_silent_room_and_offsets_tell_nothing(samples):
+    assert balance.measure([samples.astype(np.float32)]) is None
+
+
 def followed(follower, samples, size=512):
     return np.concatenate([follower(piece) for piece in in_blocks(samples, size)])
 
@@ -201,6 +216,17 @@ def test_what_is_played_is_not_delayed():
     linear = np.fft.irfft(np.square(response))
     minimal = scipy.signal.minimum_phase(np.fft.fftshift(linear)[1:], n_fft=1 << 16)
     np.testing.assert_allclose(out[:64], minimal[:64], atol=0.03)
+
+
+def test_what_sounds_while_the_balance_changes_has_no_step():
+    """A pure tone stays one, in which the second difference of samples is bounded by its frequency."""
+    follower = balance.Follower(1.0, "pianos")
+    coloured = filtered(noise(5.2), usual() + 10 * np.sin(np.arange(23) / 3))
+    followed(follower, coloured[: 9 * 512 * 16])  # Within the fifth second.
+    tone = (0.2 * np.sin(2 * np.pi * 220 * np.arange(3 * RATE) / RATE)).astype(np.float32)
+    out = followed(follower, tone)[RATE // 8 :]
+    assert np.abs(out - tone[RATE // 8 :]).max() > 0.02
+    assert np.abs(np.diff(out, 2)).max() < 1.5 * np.abs(out).max() * (2 * np.pi * 220 / RATE) ** 2
 
 
 def test_memory_of_a_follower_does_not_grow():

@@ -210,6 +210,16 @@ def test_hold_out_moves_all_performances_of_a_piece_and_no_other():
         recording.hold_out(recordings, ["op2"])
 
 
+def test_recordings_and_their_copies_in_rooms_are_brought_to_a_level(tmp_path: Path):
+    seconds = np.arange(3 * 16_000) / 16_000
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * seconds), 16_000)  # -9.03 dB.
+    (tmp_path / "a.tsv").write_text("0.5\t0.9\t60\t80\n")
+    (found,) = sources.find("folder", tmp_path)
+    for example in sources.examples(found, 0.0, 0.0, room_copies=1, level_db=-33.0):
+        assert 10 * np.log10(np.mean(np.square(example.audio))) == pytest.approx(-33.0, abs=0.5), example.id
+        assert example.notes == sources.examples(found, 0.0, 0.0)[0].notes
+
+
 def test_recordings_and_their_copies_in_rooms_are_balanced_each_by_itself(tmp_path: Path):
     samples = np.random.default_rng(0).uniform(-0.9, 0.9, 20 * 16_000)  # White: far too little bass for a piano.
     soundfile.write(tmp_path / "a.wav", samples, 16_000)
