@@ -150,7 +150,7 @@ def _with_last(items: Iterable[_Item]) -> Iterator[tuple[_Item, bool]]:
 
 
 def acoustic_features(model: Model, blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> Iterator[np.ndarray]:
-    """What an Autoregressive model's recurrence hears, window after window: `[1, time, ...]` each.
+    """What an Autoregressive model's recurrence hears, window after window, `[1, time, ...]`; balanced if `predict_balance`.
 
     Args:
         model: An Autoregressive model.

@@ -22,6 +22,7 @@ from polyamp.audio.reading import Blocks
 _CENTERS = 50.0 * 2 ** (np.arange(23) / 3)  # Hz, of bands of a third of an octave.
 _IS_MIDDLE = (_CENTERS > 200.0) & (_CENTERS < 3000.0)
 _WINDOW = 2048  # Samples of a frame; one follows the other.
+_BLOCK = 32  # Frames that are transformed at a time.
 _FULL_SCALE = 0.1875 * _WINDOW**2  # Power of a frame, windowed, of a full-scale square wave.
 _LEVELS = 128  # Of frames, decibels, up to full scale,
 _LEAST_LEVEL = -65  # of which what is below this is a rest,
@@ -71,14 +72,15 @@ class Meter(FrameMeter):
         self._powers = np.zeros((_LEVELS, _WINDOW // 2 + 1))  # and the sums of their power spectra.
 
     def _hear(self, frames: np.ndarray) -> None:
-        powers = np.square(np.abs(np.fft.rfft(frames * filters.hann(_WINDOW))))
-        powers[:, :2] = 0.0  # Without any offset.
-        decibels = 10 * np.log10(np.sum(powers, axis=1) / _FULL_SCALE + 1e-20)
-        levels = np.clip(np.ceil(decibels).astype(int) + _LEVELS - 1, 0, _LEVELS - 1)
-        for level in np.unique(levels):
-            of_level = levels == level
-            self._num_frames[level] += np.sum(of_level)
-            self._powers[level] += np.sum(powers[of_level], axis=0)
+        for first in range(0, len(frames), _BLOCK):
+            bins = np.fft.rfft(frames[first : first + _BLOCK] * filters.hann(_WINDOW))
+            powers = np.square(bins.real) + np.square(bins.imag)
+            powers[:, :2] = 0.0  # Without any offset.
+            decibels = 10 * np.log10(np.sum(powers, axis=1) / _FULL_SCALE + 1e-20)
+            levels = np.clip(np.ceil(decibels).astype(int) + _LEVELS - 1, 0, _LEVELS - 1)
+            for level, power in zip(levels, powers, strict=True):
+                self._num_frames[level] += 1
+                self._powers[level] += power
 
     @property
     def _music(self) -> slice:
@@ -170,9 +172,9 @@ class Follower:
         self._share, self._kind = share, kind
         self._meter = Meter()
         self._before = np.zeros(_LIVE_TAPS - 1, np.float32)
-        self._taps: np.ndarray | None = None  # None: nothing is known.
-        self._following: np.ndarray | None = None  # What they become in the next piece.
-        self._due = _LIVE_STEP  # Samples until that is found anew.
+        self._filter: _MinimalPhase | None = None  # None: nothing is known.
+        self._following: _MinimalPhase | None = None  # What it becomes in the next piece.
+        self._heard: list[np.ndarray] = []  # Since that was found.
         for name in _KINDS[kind].fitted:
             _fitted(name)  # Not later, while it is played.
 
@@ -180,40 +182,39 @@ class Follower:
         """The samples that follow, float32, balanced; the same to the bit only if pieces begin at the same samples."""
         heard = np.concatenate([self._before, samples])
         self._before = heard[len(samples) :]
-        balanced = self._filtered(heard, self._taps)
-        if self._following is not self._taps:
+        balanced = self._filter(heard) if self._filter else samples
+        if self._following is not self._filter:
             fading = np.linspace(0.0, 1.0, len(samples), dtype=np.float32)
-            balanced = (1 - fading) * balanced + fading * self._filtered(heard, self._following)
-            self._taps = self._following
-        self._meter.add(samples)
-        self._due -= len(samples)
-        if self._due <= 0:
-            self._due = _LIVE_STEP
+            balanced = (1 - fading) * balanced + fading * (self._following(heard) if self._following else samples)
+            self._filter = self._following
+        self._heard.append(samples)
+        if sum(map(len, self._heard)) >= _LIVE_STEP:
+            self._meter.add(np.concatenate(self._heard))
+            self._heard = []
             gains = self._meter.gains(self._share, self._kind)
-            self._following = _minimal_phase(gains) if gains.any() else None
+            self._following = _MinimalPhase(gains) if gains.any() else None
         return balanced
 
-    @staticmethod
-    def _filtered(heard: np.ndarray, taps: np.ndarray | None) -> np.ndarray:
-        """The last of the samples, all before which are there."""
-        return heard[_LIVE_TAPS - 1 :] if taps is None else _convolved(heard, taps)
 
+class _MinimalPhase:
+    """The filter that makes bands louder by so many decibels and delays as little as can be, by way of the real cepstrum."""
 
-def _convolved(samples: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """A convolution, float32, where all samples are known."""
-    length = 1 << (len(samples) - 1).bit_length()
-    spectrum = np.fft.rfft(samples, length) * np.fft.rfft(taps, length)
-    return np.fft.irfft(spectrum)[len(taps) - 1 : len(samples)].astype(np.float32, copy=False)
+    def __init__(self, decibels: np.ndarray):
+        hertz = np.linspace(0.0, constants.SAMPLE_RATE / 2, _TRANSFORM // 2 + 1)
+        cepstrum = np.fft.irfft(np.interp(hertz, _CENTERS, decibels) / 20 * np.log(10))
+        cepstrum[1 : _TRANSFORM // 2] *= 2
+        cepstrum[_TRANSFORM // 2 + 1 :] = 0
+        fading = filters.hann(2 * _LIVE_TAPS)[_LIVE_TAPS:]
+        self._taps = (np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:_LIVE_TAPS] * fading).astype(np.float32)
+        self._spectrum: np.ndarray = np.zeros(0)  # Of the taps, for pieces of the length that came last.
 
-
-def _minimal_phase(decibels: np.ndarray) -> np.ndarray:
-    """The filter that makes bands louder and delays as little as can be, float32 `[taps]`, by way of the real cepstrum."""
-    hertz = np.linspace(0.0, constants.SAMPLE_RATE / 2, _TRANSFORM // 2 + 1)
-    cepstrum = np.fft.irfft(np.interp(hertz, _CENTERS, decibels) / 20 * np.log(10))
-    cepstrum[1 : _TRANSFORM // 2] *= 2
-    cepstrum[_TRANSFORM // 2 + 1 :] = 0
-    fading = filters.hann(2 * _LIVE_TAPS)[_LIVE_TAPS:]
-    return (np.fft.irfft(np.exp(np.fft.rfft(cepstrum)))[:_LIVE_TAPS] * fading).astype(np.float32)
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Filters, float32, those before which there are all that it needs."""
+        length = 1 << (len(samples) - 1).bit_length()
+        if len(self._spectrum) != length // 2 + 1:
+            self._spectrum = np.fft.rfft(self._taps, length)
+        convolved = np.fft.irfft(np.fft.rfft(samples, length) * self._spectrum)
+        return convolved[_LIVE_TAPS - 1 : len(samples)].astype(np.float32, copy=False)
 
 
 def equalized(blocks: Blocks, decibels: np.ndarray) -> Blocks:
