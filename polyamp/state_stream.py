@@ -12,6 +12,7 @@ from polyamp.audio import balance
 from polyamp.errors import CheckpointError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams
 from polyamp.live_layers import RecurrenceStep, Weights, acoustic_step, spectrum_step
+from polyamp.windows import filled
 
 if TYPE_CHECKING:
     import keras
@@ -164,13 +165,11 @@ def balanced(blocks: Iterable[np.ndarray], hparams: AutoregressiveHParams) -> It
     if not hparams.predict_balance:
         yield from blocks
         return
-    go_on, missing = _balancing(hparams), _first_step(hparams) or hparams.hop_length
-    waiting = np.zeros(0, np.float32)
-    for block in blocks:
-        waiting = np.concatenate([waiting, block])
-        while len(waiting) >= missing:
-            yield go_on(waiting[:missing])
-            waiting, missing = waiting[missing:], hparams.hop_length
+    go_on, source = _balancing(hparams), iter(blocks)
+    waiting, missing = np.zeros(0, np.float32), _first_step(hparams) or hparams.hop_length
+    while len(waiting := filled(waiting, source, missing)) >= missing:
+        yield go_on(waiting[:missing])
+        waiting, missing = waiting[missing:], hparams.hop_length
     yield go_on(waiting)
 
 

@@ -81,7 +81,7 @@ _BALANCE = flags.DEFINE_float(
     upper_bound=1.0,
 )
 _BALANCE_OF = flags.DEFINE_enum(
-    "balance_of", constants.BALANCE_KINDS[0], constants.BALANCE_KINDS, "What is recorded, for --balance: as predict_balance_of."
+    "balance_of", "pianos", constants.BALANCE_KINDS, "What is recorded, for --balance: as predict_balance_of."
 )
 _USE_DRUMS = flags.DEFINE_bool("use_drums", False, 'Label drum notes too, as notes of the family "other".')
 

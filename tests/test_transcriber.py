@@ -92,15 +92,19 @@ def test_a_recording_that_was_too_loud_has_the_same_notes(model_type, with_peaks
     assert _same_notes(Transcriber.load(model_type, predict_declip=False).transcribe(clipped), expected) < without
 
 
+def _with_and_without_bass_and_treble():
+    samples = np.tile(reading.read(RECORDING), 4)  # 44 s: of short ones less is known.
+    band = scipy.signal.butter(4, (600, 2000), "band", fs=16_000, output="sos")
+    return samples, scipy.signal.sosfilt(band, samples).astype(np.float32)
+
+
 @pytest.mark.parametrize(
     ("model_type", "balanced", "plain"), [("MELODIC", 0.8, 0.75), ("FULL", 0.94, 0.93), ("AUTOREGRESSIVE", 0.56, 0.55)]
 )
 def test_a_recording_without_bass_and_treble_has_more_of_its_notes(model_type, balanced, plain):
     model, without = Transcriber.load(model_type), Transcriber.load(model_type, predict_balance=0.0)
-    samples = np.tile(reading.read(RECORDING), 4)  # 44 s: of short ones less is known.
+    samples, heard = _with_and_without_bass_and_treble()
     expected = model.transcribe(samples)
-    band = scipy.signal.butter(4, (600, 2000), "band", fs=16_000, output="sos")
-    heard = scipy.signal.sosfilt(band, samples).astype(np.float32)
     assert _same_notes(model.transcribe(heard), expected) > balanced
     assert _same_notes(without.transcribe(heard), expected) < plain
 
@@ -112,9 +116,7 @@ def test_what_is_balanced_as_bands_are_is_heard_as_it_is():
 
 
 def test_families_are_told_by_sounds_with_their_colour(monkeypatch):
-    samples = np.tile(reading.read(RECORDING), 4)
-    band = scipy.signal.butter(4, (600, 2000), "band", fs=16_000, output="sos")
-    heard = scipy.signal.sosfilt(band, samples).astype(np.float32)
+    _, heard = _with_and_without_bass_and_treble()
     asked = []
     real = transcribe.predict_families
 

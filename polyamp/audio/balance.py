@@ -90,6 +90,11 @@ class Meter(FrameMeter):
         return slice(max(loudest - _RANGE, _LEVELS + _LEAST_LEVEL), loudest + 1)
 
     @property
+    def _power(self) -> np.ndarray:
+        """The power spectrum of all of it, `[bins]`."""
+        return np.sum(self._powers[self._music], axis=0)
+
+    @property
     def seconds(self) -> float:
         """How long what has been heard is, without rests."""
         return float(np.sum(self._num_frames[self._music.start :])) * _WINDOW / constants.SAMPLE_RATE
@@ -99,7 +104,7 @@ class Meter(FrameMeter):
         """As `measure`, of what has been heard."""
         if self.seconds < _LEAST_SECONDS:
             return None
-        bands = np.sum(self._powers[self._music], axis=0) @ _bands()
+        bands = self._power @ _bands()
         decibels = 10 * np.log10(np.maximum(bands, 1e-12 * bands.max()))
         return decibels - np.mean(decibels[_IS_MIDDLE])
 
@@ -109,9 +114,8 @@ class Meter(FrameMeter):
 
     def louder(self, gains: np.ndarray) -> float:
         """By how many decibels what has been heard gets louder if it is `equalized` with these gains."""
-        power = np.sum(self._powers[self._music], axis=0)
-        factors = 10 ** (np.interp(_hertz(), _CENTERS, gains) / 10)
-        return float(10 * np.log10(np.sum(factors * power) / np.sum(power)))
+        factors = 10 ** (_at_bins(gains, _WINDOW) / 10)
+        return float(10 * np.log10(np.sum(factors * self._power) / np.sum(self._power)))
 
 
 def measure(blocks: Iterable[np.ndarray]) -> np.ndarray | None:
@@ -200,8 +204,7 @@ class _MinimalPhase:
     """The filter that makes bands louder by so many decibels and delays as little as can be, by way of the real cepstrum."""
 
     def __init__(self, decibels: np.ndarray):
-        hertz = np.linspace(0.0, constants.SAMPLE_RATE / 2, _TRANSFORM // 2 + 1)
-        cepstrum = np.fft.irfft(np.interp(hertz, _CENTERS, decibels) / 20 * np.log(10))
+        cepstrum = np.fft.irfft(_at_bins(decibels, _TRANSFORM) / 20 * np.log(10))
         cepstrum[1 : _TRANSFORM // 2] *= 2
         cepstrum[_TRANSFORM // 2 + 1 :] = 0
         fading = filters.hann(2 * _LIVE_TAPS)[_LIVE_TAPS:]
@@ -221,26 +224,25 @@ def equalized(blocks: Blocks, decibels: np.ndarray) -> Blocks:
     """A recording whose bands are louder by so many decibels, as `gains` gives them, of the same length and not delayed."""
     if not decibels.any():
         return blocks
-    response = _response(decibels)
+    return functools.partial(_filtered, blocks, _response(decibels))
 
-    def filtered() -> Iterator[np.ndarray]:
-        before = np.zeros(_TAPS // 2 - 1, np.float32)  # Silence around the recording.
-        for block in itertools.chain(blocks(), [np.zeros(_TAPS // 2, np.float32)]):
-            samples = np.concatenate([before, block])
-            number = max(0, len(samples) - _TAPS + 1)  # Of samples all of whose neighbours are known.
-            if number:
-                frames = sliding_window_view(np.pad(samples, (0, -number % _STEP)), _TRANSFORM)[::_STEP]
-                convolved = np.fft.irfft(np.fft.rfft(frames) * response)[:, _TAPS - 1 :]
-                yield convolved.reshape(-1)[:number].astype(np.float32, copy=False)
-            before = samples[number:]
 
-    return filtered
+def _filtered(blocks: Blocks, response: np.ndarray) -> Iterator[np.ndarray]:
+    """The blocks of a recording convolved with the filter of that spectrum, whose middle tap is where a sample is."""
+    before = np.zeros(_TAPS // 2 - 1, np.float32)  # Silence around the recording.
+    for block in itertools.chain(blocks(), [np.zeros(_TAPS // 2, np.float32)]):
+        samples = np.concatenate([before, block])
+        number = max(0, len(samples) - _TAPS + 1)  # Of samples all of whose neighbours are known.
+        if number:
+            frames = sliding_window_view(np.pad(samples, (0, -number % _STEP)), _TRANSFORM)[::_STEP]
+            convolved = np.fft.irfft(np.fft.rfft(frames) * response)[:, _TAPS - 1 :]
+            yield convolved.reshape(-1)[:number].astype(np.float32, copy=False)
+        before = samples[number:]
 
 
 def _response(decibels: np.ndarray) -> np.ndarray:
     """The spectrum of the filter that makes bands louder, complex64, for the convolution of frames."""
-    hertz = np.linspace(0.0, constants.SAMPLE_RATE / 2, _TAPS // 2 + 1)
-    impulse = np.fft.irfft(10 ** (np.interp(hertz, _CENTERS, decibels) / 20))
+    impulse = np.fft.irfft(10 ** (_at_bins(decibels, _TAPS) / 20))
     taps = np.fft.fftshift(impulse) * filters.hann(_TAPS)
     return np.fft.rfft(taps, _TRANSFORM).astype(np.complex64)
 
@@ -249,7 +251,7 @@ def _response(decibels: np.ndarray) -> np.ndarray:
 def _fitted(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The bands of usual music, float64 `[bands]`, and how colour and music vary, `[bands, bands]` each, in decibels."""
     with np.load(Path(__file__).with_name(f"balance_{name}.npz")) as arrays:
-        usual, colour, music = (arrays[name].astype(np.float64) for name in ("usual", "colour", "music"))
+        usual, colour, music = (arrays[key].astype(np.float64) for key in ("usual", "colour", "music"))
     return usual, colour, music
 
 
@@ -257,10 +259,16 @@ def _fitted(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _bands() -> np.ndarray:
     """What makes bands' means of a power spectrum, float64 `[bins, bands]`."""
     edges = _CENTERS * 2 ** (-1 / 6), _CENTERS * 2 ** (1 / 6)
-    inside = (_hertz()[:, None] >= edges[0]) & (_hertz()[:, None] < edges[1])
+    hertz = _hertz(_WINDOW)[:, None]
+    inside = (hertz >= edges[0]) & (hertz < edges[1])
     return inside / inside.sum(axis=0)
 
 
-def _hertz() -> np.ndarray:
-    """The frequencies of a frame's power spectrum, float64 `[bins]`."""
-    return np.fft.rfftfreq(_WINDOW, 1 / constants.SAMPLE_RATE)
+def _at_bins(decibels: np.ndarray, length: int) -> np.ndarray:
+    """What bands have as a curve over the bins of a Fourier transform of so many samples, float64 `[length // 2 + 1]`."""
+    return np.interp(_hertz(length), _CENTERS, decibels)
+
+
+def _hertz(length: int) -> np.ndarray:
+    """The frequencies of these bins, float64 `[length // 2 + 1]`."""
+    return np.linspace(0.0, constants.SAMPLE_RATE / 2, length // 2 + 1)

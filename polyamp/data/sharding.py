@@ -16,7 +16,6 @@ from typing import Any
 
 from absl import logging
 
-from polyamp import constants
 from polyamp.data import note_files, places, recording, slakh, sources
 from polyamp.data.recording import AUDIO_SUFFIXES, NoteFile, Recording
 from polyamp.errors import DataError
@@ -45,7 +44,7 @@ class Settings:
     room_copies: int = 0
     level_db: float = 0.0
     balance: float = 0.0
-    balance_of: str = constants.BALANCE_KINDS[0]
+    balance_of: str = "pianos"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +83,9 @@ class Shard:
     def fingerprint(self) -> str:
         """Of all that decides what the file holds, but `contents`."""
         settings = dataclasses.asdict(self.settings)
-        for name in ("level_db", "balance"):
-            if not settings[name]:
+        for name, needed in {"level_db": "level_db", "balance": "balance", "balance_of": "balance"}.items():
+            if not getattr(self.settings, needed):
                 del settings[name]  # Files of versions that did not know it are still what they should be.
-        if not self.settings.balance:
-            del settings["balance_of"]
         made_of = [self.split, settings, [item.id for item in self.items]]
         if any(isinstance(item, Recording) and item.labels is None for item in self.items):
             made_of.append("without notes")

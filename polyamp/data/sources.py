@@ -73,7 +73,7 @@ def examples(
     room_copies: int = 0,
     level_db: float = 0.0,
     balance: float = 0.0,
-    balance_of: str = constants.BALANCE_KINDS[0],
+    balance_of: str = "pianos",
 ) -> list[Example]:
     """What TFRecords hold of a recording: see `polyamp.data.segments.examples`; `max_length` 0 keeps it whole.
 

@@ -52,20 +52,20 @@ def test_borders_of_blocks_do_not_matter(size):
     samples = noise()
     whole = balance.measure([samples])
     np.testing.assert_allclose(balance.measure(in_blocks(samples, size)), whole, atol=1e-4)
-    gains = balance.gains(whole, 60.0, 1.0, "pianos")
-    expected = joined(balance.equalized(lambda: [samples], gains))
-    np.testing.assert_allclose(joined(balance.equalized(lambda: in_blocks(samples, size), gains)), expected, atol=1e-6)
+    found = gains(whole)
+    expected = joined(balance.equalized(lambda: [samples], found))
+    np.testing.assert_allclose(joined(balance.equalized(lambda: in_blocks(samples, size), found)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("samples", [np.zeros(10 * RATE, np.float32), noise(4.9), np.zeros(0, np.float32)])
 def test_nothing_is_known_of_silence_and_of_single_notes(samples):
     found = balance.measure([samples])
-    assert found is None and not balance.gains(found, 60.0, 1.0, "pianos").any()
+    assert found is None and not gains(found).any()
 
     def blocks():
         return [samples]
 
-    assert balance.equalized(blocks, balance.gains(found, 60.0, 1.0, "pianos")) is blocks
+    assert balance.equalized(blocks, gains(found)) is blocks
 
 
 def usual(kind="pianos"):
