@@ -44,7 +44,7 @@ ROLL_SETTINGS = frozenset(
     | {"decay_frame_weights", "frame_weight_onset", "onsets_true_weighing", "offsets_true_weighing", "frames_true_weighing"}
     | {"onset_loss_weight", "offset_loss_weight", "frame_loss_weight", "velocity_loss_weight", "teacher_share"}
     | {"predict_onset_threshold", "predict_frame_threshold", "predict_offset_threshold", "predict_offset_weight"}
-    | {"active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement", "predict_level_db"}
+    | {"predict_ends", "active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement", "predict_level_db"}
 )
 
 # How training crops are changed, if at all.
@@ -162,6 +162,7 @@ class MelodicHParams:
     predict_frame_threshold: float = probability(0.5)
     predict_offset_threshold: float = probability(0.5)
     predict_offset_weight: float = field(0.0, 0.0, 1000.0)  # Above 0: notes end where most likely (`from_rolls`).
+    predict_ends: str = field("")  # Network that says when notes end (`notes.ends`): "pianos", or a file. Empty: none.
     active_onset_threshold: float = probability(0.5)  # An onset above this makes its frame active; 0: never.
     min_note_ms: float = field(0.0, 0.0, 10_000.0)
     onset_peak_picking: bool = field(False)  # Only local maxima of the onset (offset) roll start (end) notes.

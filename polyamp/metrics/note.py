@@ -7,7 +7,7 @@ from polyamp.notes import Notes
 
 ONSET_TOLERANCE = 0.05  # Seconds.
 LOOSE_ONSET_TOLERANCE = 0.1
-OFFSET_RATIO = 0.2  # Of the reference note's length, but at least 50 ms.
+OFFSET_RATIO, OFFSET_TOLERANCE = 0.2, 0.05  # Of the reference note's length, but at least so many seconds.
 VELOCITY_TOLERANCE = 0.1  # After velocities are fitted to the reference's range.
 _SHORTEST = 1e-3  # Seconds; mir_eval takes no notes without length.
 

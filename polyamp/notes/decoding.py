@@ -6,6 +6,7 @@ import numpy as np
 
 from polyamp import constants
 from polyamp.hparams import MelodicHParams
+from polyamp.notes import ends
 from polyamp.notes.arrays import Notes, to_midi_velocity
 from polyamp.notes.dynamics import smoothed_velocities
 
@@ -36,6 +37,8 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
     the next onset of their pitch at the latest, instead of where the first of them crosses its threshold (`_likely_ends`):
     neither a weak frame in between nor a doubtful offset cuts a note short.
 
+    `predict_ends` names a network that then chooses ends in the light of when other notes begin (`polyamp.notes.ends`).
+
     Args:
         rolls: Probabilities "onset", "offset", "frame" and "velocity", `[time, 88]`, or bool.
         hparams: Decoding settings and hop.
@@ -46,6 +49,7 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
 
     Raises:
         ValueError: The rolls are not of one shape `[time, 88]`, or one is missing.
+        PolyampError: `predict_ends` is no such network.
     """
     _check(rolls)
     groups = []
@@ -54,7 +58,8 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
         onset_frame, offset_frame, pitch_index, velocity = _decode(group, hparams)
         groups.append((onset_frame, offset_frame, pitch_index + first + constants.MIN_MIDI_PITCH, velocity))
     onset_frame, offset_frame, pitch, velocity = (np.concatenate(column) for column in zip(*groups, strict=True))
-    return _notes(onset_frame, offset_frame, pitch, velocity, hparams)
+    found = _notes(onset_frame, offset_frame, pitch, velocity, hparams)
+    return ends.with_likelier_ends(found, rolls, hparams) if hparams.predict_ends else found
 
 
 def _decode(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

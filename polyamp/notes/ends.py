@@ -1,0 +1,280 @@
+"""Where notes end, in the light of when others begin.
+
+Rolls tell where a sound ends, which is not always where a note does. Under a pedal keys are let go unheard, and what is soft is
+covered before it ends. What a score would say helps then: a voice goes on from note to note, and what begins together often
+ends together. A small network that has read many transcriptions beside their true ends (`scripts/fit_ends.py`) weighs what
+is heard at each time at which a note may end, and all notes around.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from polyamp import constants
+from polyamp.errors import PolyampError
+from polyamp.hparams import MelodicHParams
+from polyamp.notes.arrays import Notes
+
+BEFORE, AFTER = 16, 32  # Notes around that count, in the order of their onsets.
+NUM_HEARD, NUM_AROUND, NUM_BETWEEN = 19, 5, 7  # Numbers per candidate, per note around, and per pair of both.
+MAX_INTERVAL = 30  # Semitones; what is farther counts as that far.
+
+_REACH = 6.0  # Seconds; a note's end is looked for so long after its onset, its likely end wherever it is.
+_MOST_BEGINNINGS = 16  # Of other notes, at which one may end.
+_TOGETHER = 0.02  # Seconds; what begins within so many of one another begins together.
+_DISTINCT = 0.035  # Seconds; of candidates nearer than that one counts.
+_SHORTEST, _NEXT = 0.03, 0.05  # Seconds that a note lasts, at least, and until another that it may end at begins.
+_LEAST_OFFSET = 0.03  # Probability of a peak of the offset roll that is a candidate.
+_OFFSET_WEIGHT = 12.0  # Of an offset beside the log odds of frames, as `predict_offset_weight`.
+_LEAST = 1e-4  # Probabilities count as at least that far from certain.
+_PAIRS = 16_384  # Of candidates and notes around, at a time, for the sake of memory.
+
+
+class Candidates(NamedTuple):
+    """Times at which notes may end, those of one note one after the other, its likely end first.
+
+    Attributes:
+        note: Index of the note, ascending, `[candidates]`; every note has one candidate or more.
+        seconds: `[candidates]`.
+        heard: What the rolls say of a note that would end there, float32 `[candidates, NUM_HEARD]`.
+    """
+
+    note: np.ndarray
+    seconds: np.ndarray
+    heard: np.ndarray
+
+
+def candidates(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Candidates:
+    """All times at which notes may end: as decoded, where others begin, and where the offset roll has a peak.
+
+    None is later than the next onset of the pitch.
+
+    Args:
+        notes: As decoded from the rolls.
+        rolls: Probabilities "onset", "offset" and "frame", `[time, 88]`.
+        hparams: The settings of the decoder.
+    """
+    beginnings = notes.onset[np.diff(notes.onset, prepend=-np.inf) > _TOGETHER]
+    of_all = _OfAllPitches(
+        _highest_of_three(rolls["offset"].sum(axis=1, dtype=np.float32)),
+        _highest_of_three(rolls["onset"].max(axis=1)),
+        _highest_of_three(rolls["onset"].sum(axis=1, dtype=np.float32)),
+    )
+    parts = [Candidates(np.zeros(0, int), np.zeros(0), np.zeros((0, NUM_HEARD), np.float32))]
+    for pitch in np.unique(notes.pitch):
+        index = np.flatnonzero(notes.pitch == pitch)
+        column = {name: rolls[name][:, pitch - constants.MIN_MIDI_PITCH] for name in ("offset", "frame")}
+        found = _of_pitch(notes[index], column, of_all, beginnings, hparams)
+        parts.append(found._replace(note=index[found.note]))
+    note, seconds, heard = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(note, kind="stable")
+    return Candidates(note[order], seconds[order], heard[order])
+
+
+class _OfAllPitches(NamedTuple):
+    """What rolls say of all pitches together, the highest of three frames, `[time]`."""
+
+    offsets: np.ndarray
+    onset: np.ndarray
+    onsets: np.ndarray
+
+
+def _of_pitch(
+    notes: Notes, column: Mapping[str, np.ndarray], of_all: _OfAllPitches, beginnings: np.ndarray, hparams: MelodicHParams
+) -> Candidates:
+    """The candidates of all notes of one pitch, given that pitch's rolls `[time]`."""
+    rate, bias = hparams.frames_per_second, hparams.onset_bias_ms / 1000  # Notes are so much earlier than in the rolls.
+    shortest = max(hparams.min_note_ms / 1000, _SHORTEST)
+    num_frames = len(column["frame"])
+    offset = np.append(column["offset"], 0).astype(np.float64)
+    frame = np.append(column["frame"], np.zeros(4)).astype(np.float64)
+
+    limit = np.append(notes.onset[1:], np.inf)
+    last = np.minimum(np.minimum(limit, notes.onset + _REACH), num_frames / rate - bias)
+    first = np.searchsorted(beginnings, notes.onset + _NEXT)
+    beyond = np.searchsorted(beginnings, last + _TOGETHER)
+    at_beginning, beginning = _ranges(first, np.minimum(beyond, first + _MOST_BEGINNINGS))
+    peaks = np.flatnonzero((offset > _LEAST_OFFSET) & (offset >= _highest_of_three(offset))) / rate - bias
+    peaks = peaks[_distance(peaks, beginnings) > _DISTINCT]
+    at_peak, peak = _ranges(*np.searchsorted(peaks, [notes.onset, last]))
+    note = np.concatenate([np.arange(len(notes)), at_beginning, at_peak])
+    seconds = np.concatenate([notes.offset, np.minimum(beginnings[beginning], limit[at_beginning]), peaks[peak]])
+    kept = (seconds > notes.onset[note] + shortest) & (np.abs(seconds - notes.offset[note]) > _DISTINCT)
+    kept[: len(notes)] = True
+    order = np.argsort(note[kept], kind="stable")
+    note, seconds = note[kept][order], seconds[kept][order]
+
+    at, likely = (np.clip(np.rint((time + bias) * rate).astype(int), 1, num_frames) for time in (seconds, notes.offset[note]))
+    clipped = np.clip(frame[:num_frames], _LEAST, 1 - _LEAST)
+    odds = np.concatenate([[0.0], np.cumsum(np.log(clipped / (1 - clipped)))])
+    evidence = _highest_of_three(odds + _OFFSET_WEIGHT * np.log(np.clip(offset, _LEAST, 1)))[at]
+    best = np.maximum.reduceat(evidence, np.searchsorted(note, np.arange(len(notes))))
+    lasts = np.maximum(seconds - notes.onset[note], _SHORTEST)
+    of_all_at = np.minimum(at, num_frames - 1)
+    heard = [
+        evidence - best[note],
+        np.log(_highest_of_three(offset)[at] + _LEAST),
+        *(frame[np.maximum(at + distance, 0)] for distance in (-4, -2, -1, 0, 1, 3)),
+        np.clip((odds[at] - odds[likely]) / 10, -10, 10),
+        *(roll[of_all_at] for roll in of_all),
+        lasts,
+        np.log(lasts),
+        np.clip(limit[note] - seconds, 0, 5),
+        notes.velocity[note],
+        notes.pitch[note],
+        np.clip(seconds - notes.offset[note], -4, 4),
+        seconds == notes.offset[note],
+    ]
+    return Candidates(note, seconds, np.stack(heard, axis=1).astype(np.float32))
+
+
+def _ranges(first: np.ndarray, beyond: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All indices from `first` to before `beyond`, pair by pair, and beside each of which pair it is."""
+    count = np.maximum(beyond - first, 0)
+    of = np.repeat(np.arange(len(first)), count)
+    return of, np.arange(len(of)) - (np.cumsum(count) - count - first)[of]
+
+
+def _highest_of_three(values: np.ndarray) -> np.ndarray:
+    """The highest of each frame and its neighbours, of values `[time]`."""
+    padded = np.pad(values, 1, "edge")
+    return np.maximum(np.maximum(padded[:-2], values), padded[2:])
+
+
+def _distance(times: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """How far each time is from the nearest of others."""
+    padded = np.concatenate([[-np.inf], ascending, [np.inf]])
+    after = np.searchsorted(ascending, times) + 1
+    return np.minimum(times - padded[after - 1], padded[after] - times)
+
+
+def around(notes: Notes) -> np.ndarray:
+    """The notes before and after each, in the order of their onsets.
+
+    Returns:
+        float32 `[notes, BEFORE + AFTER, NUM_AROUND]`: seconds of onset and offset after the note's onset; semitones above it;
+        how much louder, in 30 units of MIDI velocity; and 1, or 0 where there is no such note.
+    """
+    index = np.arange(len(notes))[:, None] + np.concatenate([np.arange(-BEFORE, 0), np.arange(1, AFTER + 1)])
+    there = (index >= 0) & (index < len(notes))
+    index = np.clip(index, 0, len(notes) - 1)
+    columns = [
+        notes.onset[index] - notes.onset[:, None],
+        notes.offset[index] - notes.onset[:, None],
+        notes.pitch[index] - notes.pitch[:, None],
+        (notes.velocity[index] - notes.velocity[:, None]) / 30,
+        there,
+    ]
+    return np.stack(columns, axis=-1).astype(np.float32)
+
+
+def between(seconds: np.ndarray, onset: np.ndarray, offset: np.ndarray) -> list[np.ndarray]:
+    """How times lie to the onsets and offsets of notes around; all broadcast. `NUM_BETWEEN` arrays from -1 to 1."""
+    since, left = seconds - onset, seconds - offset
+    return [
+        np.exp(-np.square(since / 0.04)),
+        *(np.tanh(since / scale) for scale in (0.1, 0.5, 2.0)),
+        np.exp(-np.square(left / 0.05)),
+        *(np.tanh(left / scale) for scale in (0.1, 0.5)),
+    ]
+
+
+def of_around(notes_around: np.ndarray) -> list[np.ndarray]:
+    """What is known of notes around whatever the candidate but their interval: `NUM_AROUND` arrays `[..., around]`."""
+    onset, offset, _, velocity, _ = np.moveaxis(notes_around, -1, 0)
+    return [*(np.tanh(onset / scale) for scale in (0.05, 0.4, 2.0)), velocity, np.tanh((offset - onset) / 0.3)]
+
+
+class EndNetwork:
+    """Scores candidates: the higher, the more likely a note ends there.
+
+    Of every pair of a candidate and a note around a layer's answers are summed, and their highest taken; both, and what is
+    heard, go through two layers more. (Zaheer et al. 2017, "Deep Sets".)
+
+    Args:
+        weights: By name: "heard_mean" and "heard_deviation" `[NUM_HEARD]`; "interval" `[2 * MAX_INTERVAL + 1, width]`, "known"
+            `[NUM_AROUND, width]`, "between" `[NUM_BETWEEN, width]`; kernels "pair" `[width, width]`, "first", "second" and
+            "score" `[..., 1]`, and of all four "<name>_bias".
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray]):
+        self._weights = {name: np.asarray(array, np.float32) for name, array in weights.items()}
+
+    def scores(self, notes: Notes, found: Candidates) -> np.ndarray:
+        """float32 `[candidates]`, comparable within each note."""
+        notes_around = around(notes)
+        scores = np.zeros(len(found.note), np.float32)
+        for first in range(0, len(scores), step := _PAIRS // (BEFORE + AFTER)):
+            rows = slice(first, first + step)
+            scores[rows] = self._score(notes, notes_around, found, rows)
+        return scores
+
+    def _score(self, notes: Notes, notes_around: np.ndarray, found: Candidates, rows: slice) -> np.ndarray:
+        """The scores of some candidates."""
+        weights = self._weights
+        note = found.note[rows]
+        first, last = note[0], note[-1] + 1
+        near = notes_around[first:last]
+        interval = np.clip(np.rint(near[..., 2]).astype(int), -MAX_INTERVAL, MAX_INTERVAL) + MAX_INTERVAL
+        of_note = weights["interval"][interval] + np.stack(of_around(near), axis=-1) @ weights["known"]
+        note = note - first
+        near = near[note]
+        seconds = (found.seconds[rows] - notes.onset[found.note[rows]]).astype(np.float32)[:, None]
+        pair = np.stack(between(seconds, near[..., 0], near[..., 1]), axis=-1) @ weights["between"] + of_note[note]
+        pair = _dense(np.maximum(pair, 0), weights, "pair") * near[..., 4:]
+        heard = np.clip((found.heard[rows] - weights["heard_mean"]) / weights["heard_deviation"], -5, 5)
+        hidden = np.concatenate([heard, pair.sum(axis=1) / 6, pair.max(axis=1)], axis=-1)
+        hidden = _dense(_dense(hidden, weights, "first"), weights, "second")
+        return (hidden @ weights["score"] + weights["score_bias"])[:, 0]
+
+
+def _dense(values: np.ndarray, weights: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """A dense layer with rectified answers."""
+    return np.maximum(values @ weights[name] + weights[f"{name}_bias"], 0)
+
+
+@functools.lru_cache(maxsize=4)
+def load(which: str) -> EndNetwork:
+    """A network that `scripts/fit_ends.py` has written.
+
+    Args:
+        which: One of `constants.END_KINDS`, or the path of a file.
+
+    Raises:
+        PolyampError: There is no such file, or it is another one.
+    """
+    path = Path(__file__).with_name(f"ends_{which}.npz") if which in constants.END_KINDS else Path(which)
+    try:
+        with np.load(path) as file:
+            network = EndNetwork(dict(file))
+        candidate = Candidates(np.zeros(1, int), np.ones(1), np.zeros((1, NUM_HEARD), np.float32))
+        network.scores(Notes.of([0.0], [1.0], [60]), candidate)  # Or what does not fit together is found out too late.
+        return network
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        kinds = ", ".join(constants.END_KINDS)
+        raise PolyampError(f"predict_ends={which}: is neither {kinds} nor a file by scripts/fit_ends.py ({error}).") from error
+
+
+def likeliest(notes: Notes, may_end: Candidates, network: EndNetwork) -> np.ndarray:
+    """When notes end, `[notes]`: the candidates to which a network gives the highest scores, of equal ones the first."""
+    order = np.lexsort((-network.scores(notes, may_end), may_end.note))
+    return may_end.seconds[order[np.searchsorted(may_end.note, np.arange(len(notes)))]]
+
+
+def with_likelier_ends(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Notes:
+    """The notes that were decoded from rolls, ending where the network `predict_ends` says.
+
+    Args:
+        notes, rolls, hparams: As of `candidates`.
+
+    Returns:
+        The same notes with other offsets; those of one pitch do not overlap.
+
+    Raises:
+        PolyampError: See `load`.
+    """
+    return dataclasses.replace(notes, offset=likeliest(notes, candidates(notes, rolls, hparams), load(hparams.predict_ends)))
