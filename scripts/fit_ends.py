@@ -14,7 +14,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from absl import flags, logging
@@ -23,13 +23,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a c
 from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
+    from polyamp import transcribe
     from polyamp.checkpoint import Loaded
+    from polyamp.data.example import Example
     from polyamp.hparams import MelodicHParams
     from polyamp.notes import Notes
     from polyamp.notes.ends import Candidates
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models; by default those of the package.")
 _LOAD_ID = flags.DEFINE_string("load_id", "*", "Which Melodic checkpoint, as for polyamp_runner.py.")
+_LOAD_FULL = flags.DEFINE_bool("load_full", False, "It is a Full model's, of which the part is taken.")
 _EXAMPLES_PATH = flags.DEFINE_string("examples_path", None, "TFRecords to learn from.", required=True)
 _VALIDATION = flags.DEFINE_string("validation_examples_path", None, "TFRecords to score, which are not learned from.")
 _OUTPUT = flags.DEFINE_string("output", None, "File to write, .npz.", required=True)
@@ -71,37 +74,42 @@ def main(argv: Sequence[str]) -> int:
 
 def _fit() -> None:
     startup.start_keras()
-    from polyamp import atomic, checkpoint, light
+    from polyamp import atomic, predict
     from polyamp.data import records
     from polyamp.errors import DataError
 
     paths = [value for value in (_EXAMPLES_PATH.value, _VALIDATION.value) if value]
     for path in paths:
         records.check_labelled(records.expand_paths(path))
-    where = ("MELODIC", _MODEL_DIR.value, _LOAD_ID.value)
-    loaded = light.load(*where) or checkpoint.load_model(*where)
+    loaded = predict.load("MELODIC", _MODEL_DIR.value, _LOAD_ID.value, None, _LOAD_FULL.value, {})
     training, *validation = (list(_transcribed(loaded, path)) for path in paths)
     if not any(piece.is_right.any() for piece in training):
         raise DataError(f"{_EXAMPLES_PATH.value}: no note is found of which an end could be learned.")
     weights = learn(training, _WIDTH.value, _EPOCHS.value, _SEED.value)
     if validation:
-        print("note F1 with offsets: %.4f, with the network %.4f" % scores(validation[0], weights))
-    with atomic.replacing(_OUTPUT.value) as path, open(path, "wb") as file:
-        np.savez(file, **weights)
+        before, after = scores(validation[0], weights)
+        print(f"note F1 with offsets: {before:.4f}, with the network {after:.4f}")
+    with atomic.replacing(_OUTPUT.value) as unfinished, open(unfinished, "wb") as file:
+        np.savez(file, **cast(dict[str, Any], weights))
 
 
 def _transcribed(loaded: "Loaded", examples_path: str) -> "Iterator[Piece]":
     """What a model makes of examples, as predictions hear them."""
     from tqdm import tqdm
 
-    from polyamp import notes, transcribe
     from polyamp.data import pipeline
 
     hparams = dataclasses.replace(loaded.hparams, predict_ends="")
     for example in tqdm(pipeline.whole_examples(examples_path), unit="example", disable=None):
-        heard, stretch = transcribe.as_heard(lambda audio=example.audio: [audio], hparams)
-        rolls = transcribe.rolls_of(loaded.model, heard, hparams)
-        yield piece(notes.stretched(example.notes, stretch), rolls, hparams)
+        yield _of_example(loaded.model, example, hparams)
+
+
+def _of_example(model: "transcribe.Model", example: "Example", hparams: "MelodicHParams") -> Piece:
+    """What a model makes of one."""
+    from polyamp import notes, transcribe
+
+    heard, stretch = transcribe.as_heard(lambda: [example.audio], hparams)
+    return piece(notes.stretched(example.notes, stretch), transcribe.rolls_of(model, heard, hparams), hparams)
 
 
 def piece(true: "Notes", rolls: Mapping[str, np.ndarray], hparams: "MelodicHParams") -> Piece:

@@ -61,7 +61,7 @@ def loss(truth: keras.KerasTensor, scores: keras.KerasTensor) -> keras.KerasTens
 
 def weights_of(model: keras.Model) -> dict[str, np.ndarray]:
     """What `ends.EndNetwork` takes of a network of `build`: all but the mean and deviation of what is heard."""
-    weights = {}
+    weights: dict[str, np.ndarray] = {}
     for name in _LAYERS:
         kernel, *bias = (np.asarray(weight) for weight in model.get_layer(name).get_weights())
         weights |= {name: kernel} | ({f"{name}_bias": bias[0]} if bias else {})
