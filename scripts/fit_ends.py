@@ -4,10 +4,10 @@
         --validation_examples_path='validation.tfrecord-*' --output=ends.npz
     python polyamp_runner.py --mode=predict --hparams='{"predict_ends": "ends.npz"}' ...
 
-Each example is transcribed, once. Of every note found that is one of the true ones, the network learns which of the times at
+Each example is transcribed, once. Of every note found that is one of the true ones, a network learns which of the times at
 which it may end would count as right (`polyamp.metrics`). So that it does not learn the training pieces by heart, what is
 heard gets noise, some of the notes around are left out, their times are moved a little, and tempi are varied. With
---validation_examples_path note F1 with offsets is printed, without and with the network.
+--validation_examples_path note F1 with offsets is printed, without and with the networks.
 """
 
 import dataclasses
@@ -38,6 +38,7 @@ _VALIDATION = flags.DEFINE_string("validation_examples_path", None, "TFRecords t
 _OUTPUT = flags.DEFINE_string("output", None, "File to write, .npz.", required=True)
 _EPOCHS = flags.DEFINE_integer("epochs", 8, "How often every note is learned from.", lower_bound=1)
 _WIDTH = flags.DEFINE_integer("width", 24, "Of the layers over pairs of a candidate and a note around.", lower_bound=1)
+_NETWORKS = flags.DEFINE_integer("networks", 2, "How many are trained; the mean of what they say counts.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the network's first weights, and of what varies in training.", lower_bound=0)
 
 _HIDDEN = 64
@@ -85,10 +86,12 @@ def _fit() -> None:
     training, *validation = (list(_transcribed(loaded, path)) for path in paths)
     if not any(piece.is_right.any() for piece in training):
         raise DataError(f"{_EXAMPLES_PATH.value}: no note is found of which an end could be learned.")
-    weights = learn(training, _WIDTH.value, _EPOCHS.value, _SEED.value)
+    examples = Examples(training)
+    networks = [learn(examples, _WIDTH.value, _EPOCHS.value, _SEED.value + number) for number in range(_NETWORKS.value)]
+    weights = {name: np.stack([network[name] for network in networks]) for name in networks[0]}
     if validation:
         before, after = scores(validation[0], weights)
-        print(f"note F1 with offsets: {before:.4f}, with the network {after:.4f}")
+        print(f"note F1 with offsets: {before:.4f}, with the networks {after:.4f}")
     with atomic.replacing(_OUTPUT.value) as unfinished, open(unfinished, "wb") as file:
         np.savez(file, **cast(dict[str, Any], weights))
 
@@ -131,27 +134,7 @@ def piece(true: "Notes", rolls: Mapping[str, np.ndarray], hparams: "MelodicHPara
     return Piece(true, found, may_end, is_right)
 
 
-def learn(pieces: Sequence[Piece], width: int, epochs: int, seed: int) -> dict[str, np.ndarray]:
-    """The weights, as `ends.EndNetwork` takes them, of a network trained on pieces."""
-    import keras
-
-    from polyamp.models import note_ends
-
-    keras.utils.set_random_seed(seed)
-    examples = _Examples(pieces)
-    rng = np.random.default_rng(seed)
-    steps = len(examples.notes) // _BATCH or 1
-    network = note_ends.build(width, _HIDDEN, _NOISE, _DROPOUT)
-    rate = keras.optimizers.schedules.CosineDecay(_RATE, steps * epochs)
-    network.compile(keras.optimizers.AdamW(rate, weight_decay=_WEIGHT_DECAY), note_ends.loss)
-    for epoch in range(1, epochs + 1):
-        batches = np.array_split(rng.permutation(examples.notes), steps)
-        losses = [network.train_on_batch(*examples.disturbed(batch, rng)) for batch in batches]
-        logging.info("epoch %d of %d, loss %.4f", epoch, epochs, np.mean(losses))
-    return note_ends.weights_of(network) | {"heard_mean": examples.mean, "heard_deviation": examples.deviation}
-
-
-class _Examples:
+class Examples:
     """All notes of pieces that something can be learned from.
 
     Attributes:
@@ -189,8 +172,27 @@ class _Examples:
         return inputs, np.stack([is_candidate, is_candidate & self._is_right[index]], axis=-1).astype(np.float32)
 
 
+def learn(examples: Examples, width: int, epochs: int, seed: int) -> dict[str, np.ndarray]:
+    """The weights of a network trained on examples: those of one of `ends.EndNetwork`."""
+    import keras
+
+    from polyamp.models import note_ends
+
+    keras.utils.set_random_seed(seed)
+    rng = np.random.default_rng(seed)
+    steps = len(examples.notes) // _BATCH or 1
+    network = note_ends.build(width, _HIDDEN, _NOISE, _DROPOUT)
+    rate = keras.optimizers.schedules.CosineDecay(_RATE, steps * epochs)
+    network.compile(keras.optimizers.AdamW(rate, weight_decay=_WEIGHT_DECAY), note_ends.loss)
+    for epoch in range(1, epochs + 1):
+        batches = np.array_split(rng.permutation(examples.notes), steps)
+        losses = [network.train_on_batch(*examples.disturbed(batch, rng)) for batch in batches]
+        logging.info("epoch %d of %d, loss %.4f", epoch, epochs, np.mean(losses))
+    return note_ends.weights_of(network) | {"heard_mean": examples.mean, "heard_deviation": examples.deviation}
+
+
 def scores(pieces: Sequence[Piece], weights: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """The mean note F1 with offsets of pieces, without and with a network of such weights."""
+    """The mean note F1 with offsets of pieces, without and with networks of such weights."""
     from polyamp import metrics
     from polyamp.notes import ends
 

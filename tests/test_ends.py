@@ -51,7 +51,7 @@ def weights(**given):
     nothing = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()} | {
         "heard_deviation": np.ones(ends.NUM_HEARD)
     }
-    return nothing | given
+    return {name: np.asarray(array)[np.newaxis] for name, array in (nothing | given).items()}
 
 
 class TestCandidates:
@@ -169,6 +169,13 @@ class TestNetwork:
         melody = Notes.of([0.0, 1.0, 2.0, 3.0], [4.0, 4.0, 4.0, 4.0], [60, 48, 62, 65])
         may_end = ends.candidates(melody, silence(), HPARAMS)
         assert ends.likeliest(melody, may_end, network).tolist() == [2.0, 4.0, 4.0, 4.0]
+
+    def test_the_mean_of_several_counts(self):
+        one, other = weights(score_bias=np.full(1, 1.0)), weights(score_bias=np.full(1, 4.0))
+        melody = Notes.of([0.0, 1.0], [3.0, 4.0], [60, 64])
+        may_end = ends.candidates(melody, silence(), HPARAMS)
+        both = ends.EndNetwork({name: np.concatenate([one[name], other[name]]) for name in one})
+        assert both.scores(melody, may_end).tolist() == [2.5] * len(may_end.note)
 
     def test_scores_do_not_depend_on_how_many_are_computed_at_once(self, monkeypatch):
         rolls = random_rolls(0)

@@ -152,21 +152,22 @@ def _distance(times: np.ndarray, ascending: np.ndarray) -> np.ndarray:
     return np.minimum(times - padded[after - 1], padded[after] - times)
 
 
-def around(notes: Notes) -> np.ndarray:
-    """The notes before and after each, in the order of their onsets.
+def around(notes: Notes, rows: slice = slice(None)) -> np.ndarray:
+    """The notes before and after each of some, in the order of their onsets.
 
     Returns:
         float32 `[notes, BEFORE + AFTER, NUM_AROUND]`: seconds of onset and offset after the note's onset; semitones above it;
         how much louder, in 30 units of MIDI velocity; and 1, or 0 where there is no such note.
     """
-    index = np.arange(len(notes))[:, None] + np.concatenate([np.arange(-BEFORE, 0), np.arange(1, AFTER + 1)])
+    own = np.arange(len(notes))[rows, None]
+    index = own + np.concatenate([np.arange(-BEFORE, 0), np.arange(1, AFTER + 1)])
     there = (index >= 0) & (index < len(notes))
     index = np.clip(index, 0, len(notes) - 1)
     columns = [
-        notes.onset[index] - notes.onset[:, None],
-        notes.offset[index] - notes.onset[:, None],
-        notes.pitch[index] - notes.pitch[:, None],
-        (notes.velocity[index] - notes.velocity[:, None]) / 30,
+        notes.onset[index] - notes.onset[own],
+        notes.offset[index] - notes.onset[own],
+        notes.pitch[index] - notes.pitch[own],
+        (notes.velocity[index] - notes.velocity[own]) / 30,
         there,
     ]
     return np.stack(columns, axis=-1).astype(np.float32)
@@ -193,48 +194,52 @@ class EndNetwork:
     """Scores candidates: the higher, the more likely a note ends there.
 
     Of every pair of a candidate and a note around a layer's answers are summed, and their highest taken; both, and what is
-    heard, go through two layers more. (Zaheer et al. 2017, "Deep Sets".)
+    heard, go through two layers more (Zaheer et al. 2017, "Deep Sets"). The mean of what several such networks say counts.
 
     Args:
-        weights: By name: "heard_mean" and "heard_deviation" `[NUM_HEARD]`; "interval" `[2 * MAX_INTERVAL + 1, width]`, "known"
-            `[NUM_AROUND, width]`, "between" `[NUM_BETWEEN, width]`; kernels "pair" `[width, width]`, "first", "second" and
-            "score" `[..., 1]`, and of all four "<name>_bias".
+        weights: By name, each with the networks as its first axis: "heard_mean" and "heard_deviation" `[NUM_HEARD]`; "interval"
+            `[2 * MAX_INTERVAL + 1, width]`, "known" `[NUM_AROUND, width]`, "between" `[NUM_BETWEEN, width]`; kernels "pair"
+            `[width, width]`, "first", "second" and "score" `[..., 1]`, and of all four "<name>_bias".
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray]):
-        self._weights = {name: np.asarray(array, np.float32) for name, array in weights.items()}
+        arrays = {name: np.asarray(array, np.float32) for name, array in weights.items()}
+        self._networks = [dict(zip(arrays, network, strict=True)) for network in zip(*arrays.values(), strict=True)]
 
     def scores(self, notes: Notes, found: Candidates) -> np.ndarray:
         """float32 `[candidates]`, comparable within each note."""
-        notes_around = around(notes)
         scores = np.zeros(len(found.note), np.float32)
         for first in range(0, len(scores), step := _PAIRS // (BEFORE + AFTER)):
             rows = slice(first, first + step)
-            scores[rows] = self._score(notes, notes_around, found, rows)
+            some = Candidates(*(column[rows] for column in found))
+            scores[rows] = np.mean([_score(weights, notes, some) for weights in self._networks], axis=0)
         return scores
 
-    def _score(self, notes: Notes, notes_around: np.ndarray, found: Candidates, rows: slice) -> np.ndarray:
-        """The scores of some candidates."""
-        weights = self._weights
-        note = found.note[rows]
-        first, last = note[0], note[-1] + 1
-        near = notes_around[first:last]
-        interval = np.clip(np.rint(near[..., 2]).astype(int), -MAX_INTERVAL, MAX_INTERVAL) + MAX_INTERVAL
-        of_note = weights["interval"][interval] + np.stack(of_around(near), axis=-1) @ weights["known"]
-        note = note - first
-        near = near[note]
-        seconds = (found.seconds[rows] - notes.onset[found.note[rows]]).astype(np.float32)[:, None]
-        pair = np.stack(between(seconds, near[..., 0], near[..., 1]), axis=-1) @ weights["between"] + of_note[note]
-        pair = _dense(np.maximum(pair, 0), weights, "pair") * near[..., 4:]
-        heard = np.clip((found.heard[rows] - weights["heard_mean"]) / weights["heard_deviation"], -5, 5)
-        hidden = np.concatenate([heard, pair.sum(axis=1) / 6, pair.max(axis=1)], axis=-1)
-        hidden = _dense(_dense(hidden, weights, "first"), weights, "second")
-        return (hidden @ weights["score"] + weights["score_bias"])[:, 0]
+
+def _score(weights: Mapping[str, np.ndarray], notes: Notes, found: Candidates) -> np.ndarray:
+    """What one network says of some candidates."""
+    first, last = found.note[0], found.note[-1] + 1
+    near = around(notes, slice(first, last))
+    interval = np.clip(np.rint(near[..., 2]).astype(int), -MAX_INTERVAL, MAX_INTERVAL) + MAX_INTERVAL
+    of_note = weights["interval"][interval] + np.stack(of_around(near), axis=-1) @ weights["known"]
+    note = found.note - first
+    seconds = (found.seconds - notes.onset[found.note]).astype(np.float32)[:, None]
+    onset, offset, there = near[note][..., [0, 1, 4]].transpose(2, 0, 1)
+    pair = np.stack(between(seconds, onset, offset)).reshape(NUM_BETWEEN, -1).T @ weights["between"]
+    pair += of_note[note].reshape(pair.shape)
+    pair = _dense(np.maximum(pair, 0, out=pair), weights, "pair") * there.reshape(-1, 1)
+    pair = pair.reshape(*there.shape, -1)
+    heard = np.clip((found.heard - weights["heard_mean"]) / weights["heard_deviation"], -5, 5)
+    hidden = np.concatenate([heard, pair.sum(axis=1) / 6, pair.max(axis=1)], axis=-1)
+    hidden = _dense(_dense(hidden, weights, "first"), weights, "second")
+    return (hidden @ weights["score"] + weights["score_bias"])[:, 0]
 
 
 def _dense(values: np.ndarray, weights: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """A dense layer with rectified answers."""
-    return np.maximum(values @ weights[name] + weights[f"{name}_bias"], 0)
+    """A dense layer with rectified answers, of values `[..., width]`."""
+    answers = values @ weights[name]
+    answers += weights[f"{name}_bias"]
+    return np.maximum(answers, 0, out=answers)
 
 
 @functools.lru_cache(maxsize=4)

@@ -23,7 +23,8 @@ def test_answers_what_the_network_in_numpy_does():
         network.get_layer(layer).set_weights([weights[name] for name in (layer, f"{layer}_bias") if name in weights])
     mean, deviation = rng.normal(size=ends.NUM_HEARD), rng.uniform(1, 2, ends.NUM_HEARD)
 
-    scores = ends.EndNetwork(weights | {"heard_mean": mean, "heard_deviation": deviation}).scores(found, may_end)
+    all_of_it = weights | {"heard_mean": mean, "heard_deviation": deviation}
+    scores = ends.EndNetwork({name: array[np.newaxis] for name, array in all_of_it.items()}).scores(found, may_end)
 
     near = ends.around(found)
     for note in range(0, len(found), 50):

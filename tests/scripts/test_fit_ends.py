@@ -42,8 +42,8 @@ def script(load):
 def test_learns_that_voices_go_on(script, monkeypatch):
     monkeypatch.setattr(script, "_BATCH", 16)
     pieces = [script.piece(*two_voices(seed), HPARAMS) for seed in range(12)]
-    weights = script.learn(pieces[:10], width=8, epochs=12, seed=0)
-    before, after = script.scores(pieces[10:], weights)
+    weights = script.learn(script.Examples(pieces[:10]), width=8, epochs=12, seed=0)
+    before, after = script.scores(pieces[10:], {name: array[np.newaxis] for name, array in weights.items()})
     assert before < 0.3 and after > 0.6
 
 
