@@ -46,7 +46,7 @@ _BATCH = 256  # Notes.
 _RATE = 2e-3  # Of learning, at first; it falls to 0.
 _WEIGHT_DECAY = 1e-4
 _NOISE, _DROPOUT = 0.2, 0.1
-_LEFT_OUT = 0.1  # Share of the notes around.
+_LEFT_OUT = 0.15  # Share of the notes around.
 _MOVED = 0.01  # Seconds, standard deviation.
 _TEMPO = 0.2  # Most by which the log of a tempo varies.
 
@@ -151,7 +151,7 @@ class Examples:
         self._is_right = np.concatenate([one.is_right for one in pieces])
         self._heard = np.concatenate([one.may_end.heard for one in pieces])
         self._seconds = np.concatenate([one.may_end.seconds - one.found.onset[one.may_end.note] for one in pieces])
-        self._around = np.concatenate([ends.around(one.found) for one in pieces])
+        self._around = np.concatenate([ends.around(one.found, np.arange(len(one.found))) for one in pieces])
         self.notes = np.flatnonzero(np.logical_or.reduceat(self._is_right, self._first))
         self.mean, self.deviation = self._heard.mean(axis=0), self._heard.std(axis=0) + 1e-3
 
@@ -199,7 +199,8 @@ def scores(pieces: Sequence[Piece], weights: Mapping[str, np.ndarray]) -> tuple[
     network = ends.EndNetwork(weights)
     both = []
     for one in pieces:
-        changed = dataclasses.replace(one.found, offset=ends.likeliest(one.found, one.may_end, network))
+        _, offset = ends.likeliest(one.found, one.may_end, network)  # Every note has candidates.
+        changed = dataclasses.replace(one.found, offset=offset)
         both.append([metrics.note_metrics(one.true, notes)["note_offset_f1"] for notes in (one.found, changed)])
     before, after = np.mean(both, axis=0)
     return float(before), float(after)

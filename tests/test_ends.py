@@ -134,7 +134,7 @@ class TestCandidates:
 class TestAround:
     def test_notes_before_and_after(self):
         melody = Notes.of([0.0, 1.0, 3.0], [0.5, 2.0, 3.5], [60, 64, 55], [30, 90, 60])
-        near = ends.around(melody)
+        near = ends.around(melody, np.arange(3))
         assert near.shape == (3, ends.BEFORE + ends.AFTER, ends.NUM_AROUND)
         assert near[1, ends.BEFORE - 1].tolist() == [-1.0, -0.5, -4.0, -2.0, 1.0]
         assert near[1, ends.BEFORE].tolist() == [2.0, 2.5, -9.0, -1.0, 1.0]
@@ -147,11 +147,11 @@ class TestNetwork:
         rolls["offset"][64, 60 - 21] = 0.9
         melody = Notes.of([0.0, 1.0], [3.0, 4.0], [60, 64])
         may_end = ends.candidates(melody, rolls, HPARAMS)
-        assert ends.likeliest(melody, may_end, ends.EndNetwork(weights())).tolist() == [3.0, 4.0]
+        assert ends.likeliest(melody, may_end, ends.EndNetwork(weights()))[1].tolist() == [3.0, 4.0]
         first = np.zeros((ends.NUM_HEARD + 4, 4), np.float32)
         first[1, 0] = 1.0  # What is heard of offsets.
         listening = weights(first=first, first_bias=np.full(4, 10.0), second=np.ones((4, 2)), score=np.ones((2, 1)))
-        assert ends.likeliest(melody, may_end, ends.EndNetwork(listening)).tolist() == [2.0, 4.0]
+        assert ends.likeliest(melody, may_end, ends.EndNetwork(listening))[1].tolist() == [2.0, 4.0]
 
     def test_a_voice_that_goes_on(self):
         # Of a note around, "between" says whether it begins there (first of its numbers), and "interval" how far it is.
@@ -168,7 +168,7 @@ class TestNetwork:
         )
         melody = Notes.of([0.0, 1.0, 2.0, 3.0], [4.0, 4.0, 4.0, 4.0], [60, 48, 62, 65])
         may_end = ends.candidates(melody, silence(), HPARAMS)
-        assert ends.likeliest(melody, may_end, network).tolist() == [2.0, 4.0, 4.0, 4.0]
+        assert ends.likeliest(melody, may_end, network)[1].tolist() == [2.0, 4.0, 4.0, 4.0]
 
     def test_the_mean_of_several_counts(self):
         one, other = weights(score_bias=np.full(1, 1.0)), weights(score_bias=np.full(1, 4.0))

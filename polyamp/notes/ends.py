@@ -8,7 +8,7 @@ is heard at each time at which a note may end, and all notes around.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,21 +58,25 @@ def candidates(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHP
         rolls: Probabilities "onset", "offset" and "frame", `[time, 88]`.
         hparams: The settings of the decoder.
     """
+    nothing = Candidates(np.zeros(0, int), np.zeros(0), np.zeros((0, NUM_HEARD), np.float32))
+    note, seconds, heard = map(np.concatenate, zip(nothing, *_by_pitch(notes, rolls, hparams), strict=True))
+    order = np.argsort(note, kind="stable")
+    return Candidates(note[order], seconds[order], heard[order])
+
+
+def _by_pitch(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Iterator[Candidates]:
+    """The candidates of one pitch after the other."""
     beginnings = notes.onset[np.diff(notes.onset, prepend=-np.inf) > _TOGETHER]
     of_all = _OfAllPitches(
         _highest_of_three(rolls["offset"].sum(axis=1, dtype=np.float32)),
         _highest_of_three(rolls["onset"].max(axis=1)),
         _highest_of_three(rolls["onset"].sum(axis=1, dtype=np.float32)),
     )
-    parts = [Candidates(np.zeros(0, int), np.zeros(0), np.zeros((0, NUM_HEARD), np.float32))]
     for pitch in np.unique(notes.pitch):
         index = np.flatnonzero(notes.pitch == pitch)
         column = {name: rolls[name][:, pitch - constants.MIN_MIDI_PITCH] for name in ("offset", "frame")}
         found = _of_pitch(notes[index], column, of_all, beginnings, hparams)
-        parts.append(found._replace(note=index[found.note]))
-    note, seconds, heard = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(note, kind="stable")
-    return Candidates(note[order], seconds[order], heard[order])
+        yield found._replace(note=index[found.note])
 
 
 class _OfAllPitches(NamedTuple):
@@ -152,14 +156,14 @@ def _distance(times: np.ndarray, ascending: np.ndarray) -> np.ndarray:
     return np.minimum(times - padded[after - 1], padded[after] - times)
 
 
-def around(notes: Notes, rows: slice = slice(None)) -> np.ndarray:
-    """The notes before and after each of some, in the order of their onsets.
+def around(notes: Notes, some: np.ndarray) -> np.ndarray:
+    """The notes before and after each of some, whose indices are given, in the order of their onsets.
 
     Returns:
-        float32 `[notes, BEFORE + AFTER, NUM_AROUND]`: seconds of onset and offset after the note's onset; semitones above it;
+        float32 `[some, BEFORE + AFTER, NUM_AROUND]`: seconds of onset and offset after the note's onset; semitones above it;
         how much louder, in 30 units of MIDI velocity; and 1, or 0 where there is no such note.
     """
-    own = np.arange(len(notes))[rows, None]
+    own = some[:, None]
     index = own + np.concatenate([np.arange(-BEFORE, 0), np.arange(1, AFTER + 1)])
     there = (index >= 0) & (index < len(notes))
     index = np.clip(index, 0, len(notes) - 1)
@@ -218,11 +222,10 @@ class EndNetwork:
 
 def _score(weights: Mapping[str, np.ndarray], notes: Notes, found: Candidates) -> np.ndarray:
     """What one network says of some candidates."""
-    first, last = found.note[0], found.note[-1] + 1
-    near = around(notes, slice(first, last))
+    index, note = np.unique(found.note, return_inverse=True)
+    near = around(notes, index)
     interval = np.clip(np.rint(near[..., 2]).astype(int), -MAX_INTERVAL, MAX_INTERVAL) + MAX_INTERVAL
     of_note = weights["interval"][interval] + np.stack(of_around(near), axis=-1) @ weights["known"]
-    note = found.note - first
     seconds = (found.seconds - notes.onset[found.note]).astype(np.float32)[:, None]
     onset, offset, there = near[note][..., [0, 1, 4]].transpose(2, 0, 1)
     pair = np.stack(between(seconds, onset, offset)).reshape(NUM_BETWEEN, -1).T @ weights["between"]
@@ -264,10 +267,11 @@ def load(which: str) -> EndNetwork:
         raise PolyampError(f"predict_ends={which}: is neither {kinds} nor a file by scripts/fit_ends.py ({error}).") from error
 
 
-def likeliest(notes: Notes, may_end: Candidates, network: EndNetwork) -> np.ndarray:
-    """When notes end, `[notes]`: the candidates to which a network gives the highest scores, of equal ones the first."""
-    order = np.lexsort((-network.scores(notes, may_end), may_end.note))
-    return may_end.seconds[order[np.searchsorted(may_end.note, np.arange(len(notes)))]]
+def likeliest(notes: Notes, may_end: Candidates, network: EndNetwork) -> tuple[np.ndarray, np.ndarray]:
+    """The candidates with the highest scores, of equal ones the first: of which notes, ascending, and their seconds."""
+    best = np.lexsort((-network.scores(notes, may_end), may_end.note))
+    index, first = np.unique(may_end.note, return_index=True)
+    return index, may_end.seconds[best[first]]
 
 
 def with_likelier_ends(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Notes:
@@ -282,4 +286,8 @@ def with_likelier_ends(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: M
     Raises:
         PolyampError: See `load`.
     """
-    return dataclasses.replace(notes, offset=likeliest(notes, candidates(notes, rolls, hparams), load(hparams.predict_ends)))
+    network, offset = load(hparams.predict_ends), notes.offset.copy()
+    for may_end in _by_pitch(notes, rolls, hparams):
+        index, seconds = likeliest(notes, may_end, network)
+        offset[index] = seconds
+    return dataclasses.replace(notes, offset=offset)

@@ -26,7 +26,7 @@ def test_answers_what_the_network_in_numpy_does():
     all_of_it = weights | {"heard_mean": mean, "heard_deviation": deviation}
     scores = ends.EndNetwork({name: array[np.newaxis] for name, array in all_of_it.items()}).scores(found, may_end)
 
-    near = ends.around(found)
+    near = ends.around(found, np.arange(len(found)))
     for note in range(0, len(found), 50):
         of_note = may_end.note == note
         inputs = {
