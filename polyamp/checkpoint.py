@@ -17,6 +17,7 @@ from polyamp import hparams as hparams_lib
 from polyamp.errors import CheckpointError, HParamsError
 from polyamp.hparams import MelodicHParams
 from polyamp.naming import check_model_id
+from polyamp.notes import ends
 
 if TYPE_CHECKING:
     import keras
@@ -157,6 +158,7 @@ def load_model(
     Raises:
         CheckpointError: No such checkpoint, or it does not fit.
         HParamsError: A bad override.
+        PolyampError: `predict_ends` is no network.
     """
     from polyamp import models
 
@@ -180,15 +182,26 @@ def locate(
     """The one checkpoint that `load_model` loads for these arguments, and the settings of its model; needs no Keras.
 
     Raises:
-        CheckpointError, HParamsError: As `load_model`.
+        CheckpointError, HParamsError, PolyampError: As `load_model`.
     """
     hparams_lib.model_hparams(model_type)
     stored_type = "FULL" if load_full or model_type == "FULL" else model_type
     path = _located(stored_type, model_dir, load_id, model_id)
-    stored = hparams_lib.part(model_type, stored_hparams(path))
-    resolved = hparams_lib.merge(stored, overrides or {})
+    return path, _resolved(hparams_lib.part(model_type, stored_hparams(path)), overrides or {}, path)
+
+
+def _resolved(stored: MelodicHParams, overrides: Mapping[str, Any], path: Path) -> MelodicHParams:
+    """The settings of a checkpoint with others in the place of some.
+
+    Raises:
+        HParamsError: A bad override.
+        PolyampError: `predict_ends` is no network.
+    """
+    resolved = hparams_lib.merge(stored, overrides)
     require_same_structure(stored, resolved, path)
-    return path, resolved
+    if resolved.predict_ends and "predict_ends" not in resolved.unused():
+        ends.load(resolved.predict_ends)  # Not only when a recording has been heard.
+    return resolved
 
 
 def _located(model_type: str, model_dir: str | Path | None, load_id: str, model_id: str | None) -> Path:
@@ -224,8 +237,7 @@ def _joined(model_dir: str | Path | None, load_id: str, model_id: str | None, ov
 
     paths = [_located(kind, model_dir, load_id, model_id) for kind in ("MELODIC", "TIMBRE")]
     stored = hparams_lib.joined(*(stored_hparams(path) for path in paths))
-    resolved = hparams_lib.merge(stored, overrides)
-    require_same_structure(stored, resolved, paths[0])
+    resolved = _resolved(stored, overrides, paths[0])
     model = models.build("FULL", resolved)
     metas = checkpoint_file.restore_parts(paths, model)
     return Loaded(model, resolved, paths[0], max(meta["step"] for meta in metas), paths[1])

@@ -3,6 +3,7 @@
 A Timbre model tells the families of notes that it is given. The notes come from the Melodic model in the package.
 """
 
+import dataclasses
 from typing import Any
 
 from polyamp import checkpoint, constants, notes
@@ -28,7 +29,8 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
         Without notes "family" is None and the others are empty.
     """
     heard, stretch = as_heard(blocks, hparams)
-    found = notes.from_rolls(rolls_of(melodic.model, heard, melodic.hparams), melodic.hparams)
+    as_they_sound = dataclasses.replace(melodic.hparams, predict_ends="")  # Whatever plays, and it may be no piano.
+    found = notes.from_rolls(rolls_of(melodic.model, heard, melodic.hparams), as_they_sound)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}
     posteriors = instruments.choose_families(predict_families(model, heard, found, hparams), found, hparams)

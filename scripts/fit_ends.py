@@ -6,7 +6,7 @@
 
 Each example is transcribed, once. Of every note found that is one of the true ones, a network learns which of the times at
 which it may end would count as right (`polyamp.metrics`). So that it does not learn the training pieces by heart, what is
-heard gets noise, some of the notes around are left out, their times are moved a little, and tempi are varied. With
+heard gets noise, some of the notes around are left out, and their times are moved and stretched a little. With
 --validation_examples_path note F1 with offsets is printed, without and with the networks.
 """
 
@@ -79,21 +79,23 @@ def _fit() -> None:
     from polyamp.data import records
     from polyamp.errors import DataError
 
+    atomic.check_replaceable(_OUTPUT.value)
     paths = [value for value in (_EXAMPLES_PATH.value, _VALIDATION.value) if value]
     for path in paths:
         records.check_labelled(records.expand_paths(path))
     loaded = predict.load("MELODIC", _MODEL_DIR.value, _LOAD_ID.value, None, _LOAD_FULL.value, {})
     training, *validation = (list(_transcribed(loaded, path)) for path in paths)
-    if not any(piece.is_right.any() for piece in training):
-        raise DataError(f"{_EXAMPLES_PATH.value}: no note is found of which an end could be learned.")
+    for path, pieces in zip(paths, (training, *validation), strict=True):
+        if not any(piece.is_right.any() for piece in pieces):
+            raise DataError(f"{path}: no note is found of which an end could be learned.")
     examples = Examples(training)
     networks = [learn(examples, _WIDTH.value, _EPOCHS.value, _SEED.value + number) for number in range(_NETWORKS.value)]
     weights = {name: np.stack([network[name] for network in networks]) for name in networks[0]}
+    with atomic.replacing(_OUTPUT.value) as unfinished, open(unfinished, "wb") as file:
+        np.savez(file, **cast(dict[str, Any], weights))
     if validation:
         before, after = scores(validation[0], weights)
         print(f"note F1 with offsets: {before:.4f}, with the networks {after:.4f}")
-    with atomic.replacing(_OUTPUT.value) as unfinished, open(unfinished, "wb") as file:
-        np.savez(file, **cast(dict[str, Any], weights))
 
 
 def _transcribed(loaded: "Loaded", examples_path: str) -> "Iterator[Piece]":
@@ -158,8 +160,10 @@ class Examples:
     def disturbed(self, notes: np.ndarray, rng: np.random.Generator) -> "tuple[dict[str, np.ndarray], np.ndarray]":
         """What the network takes of some notes, and what it is to learn (`note_ends.loss`).
 
-        Tempi differ, and some of the notes around are left out, others moved.
+        Some of the notes around are left out, others moved, and all of what is around is faster or slower.
         """
+        from polyamp.notes import ends
+
         column = np.arange(self._count[notes].max())
         index = np.minimum(self._first[notes, None] + column, len(self._heard) - 1)
         is_candidate = column < self._count[notes, None]
@@ -167,7 +171,7 @@ class Examples:
         around = self._around[notes]
         around[..., :2] = around[..., :2] * tempo[..., None] + rng.normal(0, _MOVED, around[..., :2].shape)
         around[..., -1] *= rng.random(around.shape[:2]) > _LEFT_OUT
-        heard = np.clip((self._heard[index] - self.mean) / self.deviation, -5, 5)
+        heard = ends.standardised(self._heard[index], self.mean, self.deviation)
         inputs = {"heard": heard, "seconds": (self._seconds[index] * tempo).astype(np.float32), "around": around}
         return inputs, np.stack([is_candidate, is_candidate & self._is_right[index]], axis=-1).astype(np.float32)
 

@@ -1,5 +1,7 @@
 """The decoder, against note-seq for the published semantics and by hand for what goes beyond."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,7 +132,7 @@ class TestSwitches:
 
     def test_no_frames_no_notes(self):
         empty = {name: np.zeros((0, 88), np.float32) for name in self.rolls}
-        for hparams in (MelodicHParams(), REFINED):
+        for hparams in (MelodicHParams(), REFINED, dataclasses.replace(REFINED, predict_ends="pianos")):
             assert notes.from_rolls(empty, hparams) == Notes.empty()
 
 

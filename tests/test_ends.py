@@ -11,6 +11,7 @@ from polyamp import notes
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
 from polyamp.notes import Notes, ends
+from polyamp.transcriber import Transcriber
 
 RATE = 32.0
 HPARAMS = MelodicHParams(hop_length=500, onset_peak_picking=True, onset_refinement=True, predict_offset_weight=12.0)
@@ -80,6 +81,19 @@ class TestCandidates:
         rolls["offset"][round(2.0 * RATE), 60 - 21] = 0.9
         found = ends.candidates(Notes.of([0.0, 0.98, 2.01], [1.0, 2.5, 3.0], [60, 64, 67]), rolls, HPARAMS)
         assert seconds_of(found, 0) == [1.0, 2.01]
+
+    def test_an_offset_beside_a_beginning_that_is_too_far_is_one_by_itself(self):
+        others = np.arange(1, 40) / 8
+        rolls = silence()
+        rolls["offset"][round(4.0 * RATE), 60 - 21] = 0.9
+        melody = Notes.of([0.0, *others], [6.0, *others + 0.1], [60, *(70 + np.arange(39) % 2)])
+        found = seconds_of(ends.candidates(melody, rolls, HPARAMS), 0)
+        assert found[0] == 6.0 and found[1:-1] == others[: len(found) - 2].tolist() and found[-1] == 4.0
+
+    def test_a_plateau_is_one_peak(self):
+        rolls = silence()
+        rolls["offset"][32:40, 60 - 21] = 0.9
+        assert seconds_of(ends.candidates(Notes.of([0.0], [3.0], [60]), rolls, HPARAMS), 0) == [3.0, 1.0]
 
     def test_no_farther_than_six_seconds_unless_likely(self):
         found = ends.candidates(Notes.of([0.0, 5.0, 7.0], [9.5, 5.5, 9.0], [60, 64, 67]), silence(10.0), HPARAMS)
@@ -203,17 +217,34 @@ class TestFromRolls:
     def test_silence_has_no_notes(self):
         assert not len(notes.from_rolls(silence(), dataclasses.replace(HPARAMS, predict_ends="pianos")))
 
-    def test_rolls_of_truth_values(self):
-        rolls = {name: roll > 0.9 for name, roll in random_rolls(1).items()}
-        assert len(notes.from_rolls(rolls, dataclasses.replace(HPARAMS, predict_ends="pianos"))) > 100
+    @pytest.mark.parametrize("kind", [bool, np.float16])
+    def test_rolls_of_other_types_are_as_good(self, kind):
+        rolls = {name: (roll > 0.9).astype(kind) for name, roll in random_rolls(1).items()}
+        hparams = dataclasses.replace(HPARAMS, predict_ends="pianos")
+        as_floats = notes.from_rolls({name: roll.astype(np.float32) for name, roll in rolls.items()}, hparams)
+        decoded = notes.from_rolls(rolls, hparams)
+        np.testing.assert_allclose(decoded.offset, as_floats.offset, atol=1e-5)
+        assert (decoded.offset != notes.from_rolls(rolls, HPARAMS).offset).mean() > 0.1
 
-    def test_what_is_no_number_leaves_the_likely_end(self):
-        rolls = silence()
-        rolls["onset"][0, 30], rolls["frame"][:32, 30] = 0.9, 0.9
-        rolls["frame"][40, 30] = np.nan
-        before = notes.from_rolls(rolls, HPARAMS)
-        after = notes.from_rolls(rolls, dataclasses.replace(HPARAMS, predict_ends="pianos"))
-        assert after.offset.tolist() == before.offset.tolist()
+    def test_what_is_no_number_is_no_evidence(self):
+        rolls, without = random_rolls(3), random_rolls(3)
+        for name in ("onset", "offset", "frame"):
+            rolls[name][10:40:3, 60:] = np.nan
+            without[name][10:40:3, 60:] = 0.0
+        hparams = dataclasses.replace(HPARAMS, predict_ends="pianos")
+        found = notes.from_rolls(without, HPARAMS)
+        told = [ends.with_likelier_ends(found, some, hparams).offset for some in (rolls, without)]
+        np.testing.assert_array_equal(*told)
+        assert (told[0] != found.offset).any()
+
+    def test_notes_at_both_borders(self):
+        rolls = silence(2.0)
+        for frame, pitch in ((0, 10), (63, 12)):
+            rolls["onset"][frame, pitch] = rolls["frame"][frame, pitch] = 0.9
+        moved = dataclasses.replace(HPARAMS, predict_ends="pianos", onset_bias_ms=20.0, onset_refinement=False)
+        decoded = notes.from_rolls(rolls, moved)
+        assert decoded.onset.tolist() == [0.0, 63 / 32 - 0.02]
+        assert (decoded.offset > decoded.onset).all() and decoded.offset.max() <= 2.0
 
 
 class TestLoad:
@@ -223,14 +254,37 @@ class TestLoad:
         mine = dataclasses.replace(HPARAMS, predict_ends=str(tmp_path / "mine.npz"))
         np.testing.assert_array_equal(notes.from_rolls(rolls, mine).offset, notes.from_rolls(rolls, HPARAMS).offset)
 
-    @pytest.mark.parametrize("content", [b"", b"no network", None])
+    @pytest.mark.parametrize("content", [b"", b"no network", b"PK\x03\x04 cut short", None])
     def test_what_is_none_is_refused_in_one_line(self, tmp_path, content):
         if content is not None:
             (tmp_path / "ends.npz").write_bytes(content)
         with pytest.raises(PolyampError, match=r"predict_ends=.*ends\.npz: is neither pianos nor a file by scripts/fit_ends"):
             ends.load(str(tmp_path / "ends.npz"))
 
-    def test_arrays_that_do_not_fit_together_are_refused(self, tmp_path):
-        np.savez(tmp_path / "odd.npz", **weights(pair=np.zeros((3, 3))))
+    def test_a_single_array_is_refused(self, tmp_path):
+        np.save(tmp_path / "ends.npy", np.zeros(3))
+        with pytest.raises(PolyampError, match="predict_ends"):
+            ends.load(str(tmp_path / "ends.npy"))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"pair": np.zeros((3, 3))},
+            {"interval": np.zeros((40, 2))},
+            {"second_bias": np.full(2, np.nan)},
+        ],
+    )
+    def test_arrays_that_do_not_fit_are_refused(self, tmp_path, changes):
+        np.savez(tmp_path / "odd.npz", **weights(**changes))
         with pytest.raises(PolyampError, match="predict_ends"):
             ends.load(str(tmp_path / "odd.npz"))
+
+    def test_a_file_without_networks_is_refused(self, tmp_path):
+        np.savez(tmp_path / "none.npz")
+        with pytest.raises(PolyampError, match="there is no network"):
+            ends.load(str(tmp_path / "none.npz"))
+
+    def test_found_out_before_anything_is_heard(self):
+        with pytest.raises(PolyampError, match="predict_ends=missing.npz"):
+            Transcriber.load("MELODIC", predict_ends="missing.npz")
+        assert Transcriber.load("AUTOREGRESSIVE", predict_ends="missing.npz")  # Which does not use it.

@@ -25,19 +25,11 @@ def build(width: int, hidden: int, noise: float, dropout: float) -> keras.Model:
     heard = keras.Input((None, ends.NUM_HEARD), name="heard")
     seconds = keras.Input((None,), name="seconds")
     around = keras.Input((ends.BEFORE + ends.AFTER, ends.NUM_AROUND), name="around")
-    onset, offset, interval, velocity, there = (around[..., column] for column in range(ends.NUM_AROUND))
+    onset, offset, interval, _, there = (around[..., column] for column in range(ends.NUM_AROUND))
     interval = ops.cast(ops.clip(ops.round(interval), -ends.MAX_INTERVAL, ends.MAX_INTERVAL) + ends.MAX_INTERVAL, "int32")
-    known = [*(ops.tanh(onset / scale) for scale in (0.05, 0.4, 2.0)), velocity, ops.tanh((offset - onset) / 0.3)]
     of_note = layers.Embedding(2 * ends.MAX_INTERVAL + 1, width, name="interval")(interval)
-    of_note += layers.Dense(width, use_bias=False, name="known")(ops.stack(known, axis=-1))
-    since = seconds[:, :, None] - onset[:, None]
-    left = seconds[:, :, None] - offset[:, None]
-    between = [
-        ops.exp(-ops.square(since / 0.04)),
-        *(ops.tanh(since / scale) for scale in (0.1, 0.5, 2.0)),
-        ops.exp(-ops.square(left / 0.05)),
-        *(ops.tanh(left / scale) for scale in (0.1, 0.5)),
-    ]
+    of_note += layers.Dense(width, use_bias=False, name="known")(ops.stack(ends.known(around, ops), axis=-1))
+    between = ends.between(seconds[:, :, None], onset[:, None], offset[:, None], ops)
     pair = layers.Dense(width, use_bias=False, name="between")(ops.stack(between, axis=-1)) + of_note[:, None]
     pair = layers.Dense(width, activation="relu", name="pair")(ops.relu(pair)) * there[:, None, :, None]
     answer = layers.GaussianNoise(noise)(heard)

@@ -7,10 +7,10 @@ is heard at each time at which a note may end, and all notes around.
 """
 
 import dataclasses
-import functools
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,9 @@ NUM_HEARD, NUM_AROUND, NUM_BETWEEN = 19, 5, 7  # Numbers per candidate, per note
 MAX_INTERVAL = 30  # Semitones; what is farther counts as that far.
 
 _REACH = 6.0  # Seconds; a note's end is looked for so long after its onset, its likely end wherever it is.
-_MOST_BEGINNINGS = 16  # Of other notes, at which one may end.
-_TOGETHER = 0.02  # Seconds; what begins within so many of one another begins together.
-_DISTINCT = 0.035  # Seconds; of candidates nearer than that one counts.
+_MOST_BEGINNINGS = 24  # Of other notes, the next ones, at which one may end.
+_TOGETHER = 0.02  # Seconds; what begins so soon after another begins with it.
+_DISTINCT = 0.035  # Seconds; what is as near to the likely end, or a peak to a beginning, is the same.
 _SHORTEST, _NEXT = 0.03, 0.05  # Seconds that a note lasts, at least, and until another that it may end at begins.
 _LEAST_OFFSET = 0.03  # Probability of a peak of the offset roll that is a candidate.
 _OFFSET_WEIGHT = 12.0  # Of an offset beside the log odds of frames, as `predict_offset_weight`.
@@ -49,9 +49,9 @@ class Candidates(NamedTuple):
 
 
 def candidates(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Candidates:
-    """All times at which notes may end: as decoded, where others begin, and where the offset roll has a peak.
+    """Times at which notes may end: as decoded, where one of the next notes begins, and where the offset roll has a peak.
 
-    None is later than the next onset of the pitch.
+    None is later than the next onset of the pitch, nor, but for those decoded, than `_REACH` seconds after its own.
 
     Args:
         notes: As decoded from the rolls.
@@ -66,15 +66,13 @@ def candidates(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHP
 
 def _by_pitch(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Iterator[Candidates]:
     """The candidates of one pitch after the other."""
+    if not len(notes):
+        return
     beginnings = notes.onset[np.diff(notes.onset, prepend=-np.inf) > _TOGETHER]
-    of_all = _OfAllPitches(
-        _highest_of_three(rolls["offset"].sum(axis=1, dtype=np.float32)),
-        _highest_of_three(rolls["onset"].max(axis=1)),
-        _highest_of_three(rolls["onset"].sum(axis=1, dtype=np.float32)),
-    )
+    of_all = _of_all_pitches(rolls)
     for pitch in np.unique(notes.pitch):
         index = np.flatnonzero(notes.pitch == pitch)
-        column = {name: rolls[name][:, pitch - constants.MIN_MIDI_PITCH] for name in ("offset", "frame")}
+        column = {name: _column(rolls[name], pitch - constants.MIN_MIDI_PITCH) for name in ("offset", "frame")}
         found = _of_pitch(notes[index], column, of_all, beginnings, hparams)
         yield found._replace(note=index[found.note])
 
@@ -85,6 +83,21 @@ class _OfAllPitches(NamedTuple):
     offsets: np.ndarray
     onset: np.ndarray
     onsets: np.ndarray
+
+
+def _of_all_pitches(rolls: Mapping[str, np.ndarray]) -> _OfAllPitches:
+    offsets, onset, onsets = np.zeros((3, len(rolls["onset"])), np.float32)
+    for pitch in range(constants.NUM_PITCHES):  # One by one, as rolls may be large.
+        ends, begins = _column(rolls["offset"], pitch), _column(rolls["onset"], pitch)
+        offsets += ends
+        onsets += begins
+        np.maximum(onset, begins, out=onset)
+    return _OfAllPitches(*map(_highest_of_three, (offsets, onset, onsets)))
+
+
+def _column(roll: np.ndarray, pitch: int) -> np.ndarray:
+    """The probabilities of one pitch, float32 `[time]`; what is no number is no evidence of anything."""
+    return np.nan_to_num(roll[:, pitch].astype(np.float32))
 
 
 def _of_pitch(
@@ -100,13 +113,16 @@ def _of_pitch(
     limit = np.append(notes.onset[1:], np.inf)
     last = np.minimum(np.minimum(limit, notes.onset + _REACH), num_frames / rate - bias)
     first = np.searchsorted(beginnings, notes.onset + _NEXT)
-    beyond = np.searchsorted(beginnings, last + _TOGETHER)
-    at_beginning, beginning = _ranges(first, np.minimum(beyond, first + _MOST_BEGINNINGS))
-    peaks = np.flatnonzero((offset > _LEAST_OFFSET) & (offset >= _highest_of_three(offset))) / rate - bias
-    peaks = peaks[_distance(peaks, beginnings) > _DISTINCT]
+    beyond = np.minimum(np.searchsorted(beginnings, last, side="right"), first + _MOST_BEGINNINGS)
+    at_beginning, beginning = _ranges(first, beyond)
+    rises = offset > np.concatenate([[_LEAST_OFFSET], offset[:-1]])
+    peaks = np.flatnonzero(rises & (offset > _LEAST_OFFSET) & (offset >= np.append(offset[1:], 0))) / rate - bias
     at_peak, peak = _ranges(*np.searchsorted(peaks, [notes.onset, last]))
+    nearest, distance = _nearest(peaks, beginnings)
+    is_beginning = (distance <= _DISTINCT)[peak] & (first[at_peak] <= nearest[peak]) & (nearest[peak] < beyond[at_peak])
+    at_peak, peak = at_peak[~is_beginning], peak[~is_beginning]
     note = np.concatenate([np.arange(len(notes)), at_beginning, at_peak])
-    seconds = np.concatenate([notes.offset, np.minimum(beginnings[beginning], limit[at_beginning]), peaks[peak]])
+    seconds = np.concatenate([notes.offset, beginnings[beginning], peaks[peak]])
     kept = (seconds > notes.onset[note] + shortest) & (np.abs(seconds - notes.offset[note]) > _DISTINCT)
     kept[: len(notes)] = True
     order = np.argsort(note[kept], kind="stable")
@@ -149,11 +165,13 @@ def _highest_of_three(values: np.ndarray) -> np.ndarray:
     return np.maximum(np.maximum(padded[:-2], values), padded[2:])
 
 
-def _distance(times: np.ndarray, ascending: np.ndarray) -> np.ndarray:
-    """How far each time is from the nearest of others."""
-    padded = np.concatenate([[-np.inf], ascending, [np.inf]])
-    after = np.searchsorted(ascending, times) + 1
-    return np.minimum(times - padded[after - 1], padded[after] - times)
+def _nearest(times: np.ndarray, ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each time, which of others is the nearest, and how far that is."""
+    after = np.searchsorted(ascending, times)
+    around = np.stack([np.maximum(after - 1, 0), np.minimum(after, len(ascending) - 1)])
+    distance = np.abs(ascending[around] - times)
+    nearer = np.argmin(distance, axis=0)[np.newaxis]
+    return np.take_along_axis(around, nearer, 0)[0], np.take_along_axis(distance, nearer, 0)[0]
 
 
 def around(notes: Notes, some: np.ndarray) -> np.ndarray:
@@ -177,21 +195,29 @@ def around(notes: Notes, some: np.ndarray) -> np.ndarray:
     return np.stack(columns, axis=-1).astype(np.float32)
 
 
-def between(seconds: np.ndarray, onset: np.ndarray, offset: np.ndarray) -> list[np.ndarray]:
-    """How times lie to the onsets and offsets of notes around; all broadcast. `NUM_BETWEEN` arrays from -1 to 1."""
+def between(seconds: Any, onset: Any, offset: Any, maths: Any = np) -> list[Any]:
+    """How times lie to the onsets and offsets of notes around; all broadcast. `NUM_BETWEEN` arrays from -1 to 1.
+
+    `maths` computes: numpy, or `keras.ops`.
+    """
     since, left = seconds - onset, seconds - offset
     return [
-        np.exp(-np.square(since / 0.04)),
-        *(np.tanh(since / scale) for scale in (0.1, 0.5, 2.0)),
-        np.exp(-np.square(left / 0.05)),
-        *(np.tanh(left / scale) for scale in (0.1, 0.5)),
+        maths.exp(-maths.square(since / 0.04)),
+        *(maths.tanh(since / scale) for scale in (0.1, 0.5, 2.0)),
+        maths.exp(-maths.square(left / 0.05)),
+        *(maths.tanh(left / scale) for scale in (0.1, 0.5)),
     ]
 
 
-def of_around(notes_around: np.ndarray) -> list[np.ndarray]:
+def known(around: Any, maths: Any = np) -> list[Any]:
     """What is known of notes around whatever the candidate but their interval: `NUM_AROUND` arrays `[..., around]`."""
-    onset, offset, _, velocity, _ = np.moveaxis(notes_around, -1, 0)
-    return [*(np.tanh(onset / scale) for scale in (0.05, 0.4, 2.0)), velocity, np.tanh((offset - onset) / 0.3)]
+    onset, offset, velocity = around[..., 0], around[..., 1], around[..., 3]
+    return [*(maths.tanh(onset / scale) for scale in (0.05, 0.4, 2.0)), velocity, maths.tanh((offset - onset) / 0.3)]
+
+
+def standardised(heard: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """What is heard as networks take it: beside what is usual, within five deviations."""
+    return np.clip((heard - mean) / deviation, -5, 5)
 
 
 class EndNetwork:
@@ -208,6 +234,8 @@ class EndNetwork:
 
     def __init__(self, weights: Mapping[str, np.ndarray]):
         arrays = {name: np.asarray(array, np.float32) for name, array in weights.items()}
+        if not arrays or not all(array.ndim and len(array) for array in arrays.values()):
+            raise ValueError("there is no network")
         self._networks = [dict(zip(arrays, network, strict=True)) for network in zip(*arrays.values(), strict=True)]
 
     def scores(self, notes: Notes, found: Candidates) -> np.ndarray:
@@ -225,14 +253,14 @@ def _score(weights: Mapping[str, np.ndarray], notes: Notes, found: Candidates) -
     index, note = np.unique(found.note, return_inverse=True)
     near = around(notes, index)
     interval = np.clip(np.rint(near[..., 2]).astype(int), -MAX_INTERVAL, MAX_INTERVAL) + MAX_INTERVAL
-    of_note = weights["interval"][interval] + np.stack(of_around(near), axis=-1) @ weights["known"]
+    of_note = weights["interval"][interval] + np.stack(known(near), axis=-1) @ weights["known"]
     seconds = (found.seconds - notes.onset[found.note]).astype(np.float32)[:, None]
     onset, offset, there = near[note][..., [0, 1, 4]].transpose(2, 0, 1)
     pair = np.stack(between(seconds, onset, offset)).reshape(NUM_BETWEEN, -1).T @ weights["between"]
     pair += of_note[note].reshape(pair.shape)
     pair = _dense(np.maximum(pair, 0, out=pair), weights, "pair") * there.reshape(-1, 1)
     pair = pair.reshape(*there.shape, -1)
-    heard = np.clip((found.heard - weights["heard_mean"]) / weights["heard_deviation"], -5, 5)
+    heard = standardised(found.heard, weights["heard_mean"], weights["heard_deviation"])
     hidden = np.concatenate([heard, pair.sum(axis=1) / 6, pair.max(axis=1)], axis=-1)
     hidden = _dense(_dense(hidden, weights, "first"), weights, "second")
     return (hidden @ weights["score"] + weights["score_bias"])[:, 0]
@@ -245,9 +273,8 @@ def _dense(values: np.ndarray, weights: Mapping[str, np.ndarray], name: str) -> 
     return np.maximum(answers, 0, out=answers)
 
 
-@functools.lru_cache(maxsize=4)
 def load(which: str) -> EndNetwork:
-    """A network that `scripts/fit_ends.py` has written.
+    """Networks that `scripts/fit_ends.py` has written.
 
     Args:
         which: One of `constants.END_KINDS`, or the path of a file.
@@ -259,10 +286,13 @@ def load(which: str) -> EndNetwork:
     try:
         with np.load(path) as file:
             network = EndNetwork(dict(file))
-        candidate = Candidates(np.zeros(1, int), np.ones(1), np.zeros((1, NUM_HEARD), np.float32))
-        network.scores(Notes.of([0.0], [1.0], [60]), candidate)  # Or what does not fit together is found out too late.
+        # What does not fit together shall be found out here: intervals of all sizes, and what is no number.
+        notes = Notes.of([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [21, 21 + MAX_INTERVAL, 108])
+        candidates = Candidates(np.arange(3), np.ones(3), np.zeros((3, NUM_HEARD), np.float32))
+        if not np.isfinite(network.scores(notes, candidates)).all():
+            raise ValueError("not all of it are numbers")
         return network
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
         kinds = ", ".join(constants.END_KINDS)
         raise PolyampError(f"predict_ends={which}: is neither {kinds} nor a file by scripts/fit_ends.py ({error}).") from error
 
