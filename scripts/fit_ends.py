@@ -36,7 +36,7 @@ _LOAD_FULL = flags.DEFINE_bool("load_full", False, "It is a Full model's, of whi
 _EXAMPLES_PATH = flags.DEFINE_string("examples_path", None, "TFRecords to learn from.", required=True)
 _VALIDATION = flags.DEFINE_string("validation_examples_path", None, "TFRecords to score, which are not learned from.")
 _OUTPUT = flags.DEFINE_string("output", None, "File to write, .npz.", required=True)
-_EPOCHS = flags.DEFINE_integer("epochs", 8, "How often every note is learned from.", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", 5, "How often every note is learned from.", lower_bound=1)
 _WIDTH = flags.DEFINE_integer("width", 24, "Of the layers over pairs of a candidate and a note around.", lower_bound=1)
 _NETWORKS = flags.DEFINE_integer("networks", 2, "How many are trained; the mean of what they say counts.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the network's first weights, and of what varies in training.", lower_bound=0)
