@@ -73,8 +73,8 @@ def _by_pitch(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHPa
     for pitch in np.unique(notes.pitch):
         index = np.flatnonzero(notes.pitch == pitch)
         column = {name: _column(rolls[name], pitch - constants.MIN_MIDI_PITCH) for name in ("offset", "frame")}
-        found = _of_pitch(notes[index], column, of_all, beginnings, hparams)
-        yield found._replace(note=index[found.note])
+        note, seconds = _times(notes[index], column["offset"], beginnings, hparams)
+        yield Candidates(index[note], seconds, _heard(notes[index], note, seconds, column, of_all, hparams))
 
 
 class _OfAllPitches(NamedTuple):
@@ -86,8 +86,9 @@ class _OfAllPitches(NamedTuple):
 
 
 def _of_all_pitches(rolls: Mapping[str, np.ndarray]) -> _OfAllPitches:
+    """Sums and maxima over the pitches, one by one, as rolls may be large."""
     offsets, onset, onsets = np.zeros((3, len(rolls["onset"])), np.float32)
-    for pitch in range(constants.NUM_PITCHES):  # One by one, as rolls may be large.
+    for pitch in range(constants.NUM_PITCHES):
         ends, begins = _column(rolls["offset"], pitch), _column(rolls["onset"], pitch)
         offsets += ends
         onsets += begins
@@ -100,56 +101,82 @@ def _column(roll: np.ndarray, pitch: int) -> np.ndarray:
     return np.nan_to_num(roll[:, pitch].astype(np.float32))
 
 
-def _of_pitch(
-    notes: Notes, column: Mapping[str, np.ndarray], of_all: _OfAllPitches, beginnings: np.ndarray, hparams: MelodicHParams
-) -> Candidates:
-    """The candidates of all notes of one pitch, given that pitch's rolls `[time]`."""
-    rate, bias = hparams.frames_per_second, hparams.onset_bias_ms / 1000  # Notes are so much earlier than in the rolls.
-    shortest = max(hparams.min_note_ms / 1000, _SHORTEST)
-    num_frames = len(column["frame"])
-    offset = np.append(column["offset"], 0).astype(np.float64)
-    frame = np.append(column["frame"], np.zeros(4)).astype(np.float64)
+def _times(notes: Notes, offset: np.ndarray, beginnings: np.ndarray, hparams: MelodicHParams) -> tuple[np.ndarray, np.ndarray]:
+    """When the notes of one pitch may end: index of the note, and seconds.
 
+    Args:
+        notes: All of that pitch.
+        offset: The pitch's offset roll, `[time]`.
+        beginnings: When notes of any pitch begin, seconds, ascending.
+        hparams: As of `candidates`.
+    """
+    rate, bias = hparams.frames_per_second, hparams.onset_bias_ms / 1000
     limit = np.append(notes.onset[1:], np.inf)
-    last = np.minimum(np.minimum(limit, notes.onset + _REACH), num_frames / rate - bias)
+    last = np.minimum(np.minimum(limit, notes.onset + _REACH), len(offset) / rate - bias)
     first = np.searchsorted(beginnings, notes.onset + _NEXT)
     beyond = np.minimum(np.searchsorted(beginnings, last, side="right"), first + _MOST_BEGINNINGS)
     at_beginning, beginning = _ranges(first, beyond)
-    rises = offset > np.concatenate([[_LEAST_OFFSET], offset[:-1]])
-    peaks = np.flatnonzero(rises & (offset > _LEAST_OFFSET) & (offset >= np.append(offset[1:], 0))) / rate - bias
+
+    is_peak = (offset > _LEAST_OFFSET) & (offset > np.append(0, offset[:-1])) & (offset >= np.append(offset[1:], 0))
+    peaks = np.flatnonzero(is_peak) / rate - bias
     at_peak, peak = _ranges(*np.searchsorted(peaks, [notes.onset, last]))
     nearest, distance = _nearest(peaks, beginnings)
     is_beginning = (distance <= _DISTINCT)[peak] & (first[at_peak] <= nearest[peak]) & (nearest[peak] < beyond[at_peak])
-    at_peak, peak = at_peak[~is_beginning], peak[~is_beginning]
-    note = np.concatenate([np.arange(len(notes)), at_beginning, at_peak])
-    seconds = np.concatenate([notes.offset, beginnings[beginning], peaks[peak]])
+
+    note = np.concatenate([np.arange(len(notes)), at_beginning, at_peak[~is_beginning]])
+    seconds = np.concatenate([notes.offset, beginnings[beginning], peaks[peak[~is_beginning]]])
+    shortest = max(hparams.min_note_ms / 1000, _SHORTEST)
     kept = (seconds > notes.onset[note] + shortest) & (np.abs(seconds - notes.offset[note]) > _DISTINCT)
     kept[: len(notes)] = True
     order = np.argsort(note[kept], kind="stable")
-    note, seconds = note[kept][order], seconds[kept][order]
+    return note[kept][order], seconds[kept][order]
 
-    at, likely = (np.clip(np.rint((time + bias) * rate).astype(int), 1, num_frames) for time in (seconds, notes.offset[note]))
-    clipped = np.clip(frame[:num_frames], _LEAST, 1 - _LEAST)
-    odds = np.concatenate([[0.0], np.cumsum(np.log(clipped / (1 - clipped)))])
+
+def _heard(
+    notes: Notes,
+    note: np.ndarray,
+    seconds: np.ndarray,
+    column: Mapping[str, np.ndarray],
+    of_all: _OfAllPitches,
+    hparams: MelodicHParams,
+) -> np.ndarray:
+    """What the rolls say of candidates, float32 `[candidates, NUM_HEARD]`.
+
+    Args:
+        notes: All of one pitch.
+        note, seconds: The candidates: see `_times`.
+        column: The pitch's rolls, `[time]`, by name.
+        of_all: What rolls say of all pitches.
+        hparams: As of `candidates`.
+    """
+    num_frames = len(column["frame"])
+    offset = np.append(column["offset"], 0).astype(np.float64)  # A note may end after the last frame.
+    frame = np.append(column["frame"], np.zeros(4)).astype(np.float64)
+    at, likely = (
+        np.clip(np.rint((time + hparams.onset_bias_ms / 1000) * hparams.frames_per_second).astype(int), 1, num_frames)
+        for time in (seconds, notes.offset[note])
+    )
+    sounding = np.clip(frame[:num_frames], _LEAST, 1 - _LEAST)
+    odds = np.concatenate([[0.0], np.cumsum(np.log(sounding / (1 - sounding)))])
     evidence = _highest_of_three(odds + _OFFSET_WEIGHT * np.log(np.clip(offset, _LEAST, 1)))[at]
     best = np.maximum.reduceat(evidence, np.searchsorted(note, np.arange(len(notes))))
     lasts = np.maximum(seconds - notes.onset[note], _SHORTEST)
-    of_all_at = np.minimum(at, num_frames - 1)
+    next_onset = np.append(notes.onset[1:], np.inf)[note]
     heard = [
         evidence - best[note],
         np.log(_highest_of_three(offset)[at] + _LEAST),
         *(frame[np.maximum(at + distance, 0)] for distance in (-4, -2, -1, 0, 1, 3)),
         np.clip((odds[at] - odds[likely]) / 10, -10, 10),
-        *(roll[of_all_at] for roll in of_all),
+        *(roll[np.minimum(at, num_frames - 1)] for roll in of_all),
         lasts,
         np.log(lasts),
-        np.clip(limit[note] - seconds, 0, 5),
+        np.clip(next_onset - seconds, 0, 5),
         notes.velocity[note],
         notes.pitch[note],
         np.clip(seconds - notes.offset[note], -4, 4),
         seconds == notes.offset[note],
     ]
-    return Candidates(note, seconds, np.stack(heard, axis=1).astype(np.float32))
+    return np.stack(heard, axis=1).astype(np.float32)
 
 
 def _ranges(first: np.ndarray, beyond: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
