@@ -6,7 +6,7 @@ import numpy as np
 
 from polyamp import constants
 from polyamp.hparams import MelodicHParams
-from polyamp.notes import ends
+from polyamp.notes import ends, evidence
 from polyamp.notes.arrays import Notes, to_midi_velocity
 from polyamp.notes.dynamics import smoothed_velocities
 
@@ -14,7 +14,6 @@ from polyamp.notes.dynamics import smoothed_velocities
 # can be compared without mixing pitches. Also the radius in which an onset must be the highest.
 _GAP = 2
 _GROUP = 11  # Pitches that are decoded at once; of all together the intermediate results would take more memory than the rolls.
-_LEAST = 1e-4  # Probabilities count as at least that far from certain, so that no single one decides.
 _MAX_SHIFT = 0.49  # Frames by which refinement may move an event: below a half, so that no note loses its whole length.
 
 
@@ -193,32 +192,19 @@ def _likely_ends(
         hparams: The two settings.
     """
     num_frames = len(frame_roll)
-    even = _log_odds(np.array(hparams.predict_frame_threshold))
     end = np.empty_like(start)
     pitch_index, first = np.divmod(start, num_frames + _GAP)
     for pitch in np.unique(pitch_index):
         of_pitch = pitch_index == pitch
         begin = first[of_pitch]
-        sounding = _log_odds(np.asarray(frame_roll)[:, pitch]) - even
-        evidence = np.concatenate([[0.0], np.cumsum(sounding)])  # Of an end in each frame, or after all of them.
+        of_end = evidence.of_frames(np.asarray(frame_roll)[:, pitch], hparams.predict_frame_threshold)
         if offset_roll is not None:
-            offset = np.append(_without_nan(np.asarray(offset_roll)[:, pitch]), 0.0)
-            evidence += hparams.predict_offset_weight * np.log(np.clip(offset, _LEAST, 1))
-        best = np.maximum.reduceat(evidence, begin + 1)
+            of_end += hparams.predict_offset_weight * evidence.of_offsets(np.asarray(offset_roll)[:, pitch])
+        best = np.maximum.reduceat(of_end, begin + 1)
         lengths = np.diff(begin, append=num_frames)
-        found = np.flatnonzero(evidence[begin[0] + 1 :] == np.repeat(best, lengths)) + begin[0] + 1
+        found = np.flatnonzero(of_end[begin[0] + 1 :] == np.repeat(best, lengths)) + begin[0] + 1
         end[of_pitch] = start[of_pitch] - begin + found[np.searchsorted(found, begin + 1)]
     return end
-
-
-def _log_odds(probability: np.ndarray) -> np.ndarray:
-    clipped = np.clip(_without_nan(probability), _LEAST, 1 - _LEAST)
-    return np.log(clipped / (1 - clipped))
-
-
-def _without_nan(probability: np.ndarray) -> np.ndarray:
-    """The same in double precision; what is no number is no evidence of anything, and crosses no threshold either."""
-    return np.nan_to_num(probability.astype(np.float64))
 
 
 def _shift(flat: np.ndarray, index: np.ndarray, frame: np.ndarray, num_frames: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 from polyamp import constants
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
+from polyamp.notes import evidence
 from polyamp.notes.arrays import Notes
 
 BEFORE, AFTER = 16, 32  # Notes around that count, in the order of their onsets.
@@ -30,7 +31,7 @@ _DISTINCT = 0.035  # Seconds; what is as near to the likely end, or a peak to a 
 _SHORTEST, _NEXT = 0.03, 0.05  # Seconds that a note lasts, at least, and until another that it may end at begins.
 _LEAST_OFFSET = 0.03  # Probability of a peak of the offset roll that is a candidate.
 _OFFSET_WEIGHT = 12.0  # Of an offset beside the log odds of frames, as `predict_offset_weight`.
-_LEAST = 1e-4  # Probabilities count as at least that far from certain.
+_LEAST = 1e-4  # Added to probabilities of which the log is taken.
 _PAIRS = 16_384  # Of candidates and notes around, at a time, for the sake of memory.
 
 
@@ -156,14 +157,13 @@ def _heard(
         np.clip(np.rint((time + hparams.onset_bias_ms / 1000) * hparams.frames_per_second).astype(int), 1, num_frames)
         for time in (seconds, notes.offset[note])
     )
-    sounding = np.clip(frame[:num_frames], _LEAST, 1 - _LEAST)
-    odds = np.concatenate([[0.0], np.cumsum(np.log(sounding / (1 - sounding)))])
-    evidence = _highest_of_three(odds + _OFFSET_WEIGHT * np.log(np.clip(offset, _LEAST, 1)))[at]
-    best = np.maximum.reduceat(evidence, np.searchsorted(note, np.arange(len(notes))))
+    odds = evidence.of_frames(column["frame"])
+    of_end = _highest_of_three(odds + _OFFSET_WEIGHT * evidence.of_offsets(column["offset"]))[at]
+    best = np.maximum.reduceat(of_end, np.searchsorted(note, np.arange(len(notes))))
     lasts = np.maximum(seconds - notes.onset[note], _SHORTEST)
     next_onset = np.append(notes.onset[1:], np.inf)[note]
     heard = [
-        evidence - best[note],
+        of_end - best[note],
         np.log(_highest_of_three(offset)[at] + _LEAST),
         *(frame[np.maximum(at + distance, 0)] for distance in (-4, -2, -1, 0, 1, 3)),
         np.clip((odds[at] - odds[likely]) / 10, -10, 10),
@@ -270,24 +270,50 @@ class EndNetwork:
         scores = np.zeros(len(found.note), np.float32)
         for first in range(0, len(scores), step := _PAIRS // (BEFORE + AFTER)):
             rows = slice(first, first + step)
-            some = Candidates(*(column[rows] for column in found))
-            scores[rows] = np.mean([_score(weights, notes, some) for weights in self._networks], axis=0)
+            inputs = _inputs(notes, Candidates(*(column[rows] for column in found)))
+            scores[rows] = np.mean([_score(weights, inputs) for weights in self._networks], axis=0)
         return scores
 
 
-def _score(weights: Mapping[str, np.ndarray], notes: Notes, found: Candidates) -> np.ndarray:
-    """What one network says of some candidates."""
+class _Inputs(NamedTuple):
+    """What networks take of some candidates.
+
+    Attributes:
+        heard: `[candidates, NUM_HEARD]`.
+        note: Index of the candidate's note, `[candidates]`, among the notes of the next two.
+        interval: Of the notes around, from 0, `[notes, around]`.
+        known: Of these, `[notes, around, NUM_AROUND]`.
+        there: Whether there is such a note, 0 or 1, `[candidates, around]`.
+        between: Of the pairs of candidates and notes around, `[NUM_BETWEEN, candidates * around]`.
+    """
+
+    heard: np.ndarray
+    note: np.ndarray
+    interval: np.ndarray
+    known: np.ndarray
+    there: np.ndarray
+    between: np.ndarray
+
+
+def _inputs(notes: Notes, found: Candidates) -> _Inputs:
+    """What all networks take alike."""
     index, note = np.unique(found.note, return_inverse=True)
     near = around(notes, index)
     interval = np.clip(np.rint(near[..., 2]).astype(int), -MAX_INTERVAL, MAX_INTERVAL) + MAX_INTERVAL
-    of_note = weights["interval"][interval] + np.stack(known(near), axis=-1) @ weights["known"]
     seconds = (found.seconds - notes.onset[found.note]).astype(np.float32)[:, None]
     onset, offset, there = near[note][..., [0, 1, 4]].transpose(2, 0, 1)
-    pair = np.stack(between(seconds, onset, offset)).reshape(NUM_BETWEEN, -1).T @ weights["between"]
-    pair += of_note[note].reshape(pair.shape)
-    pair = _dense(np.maximum(pair, 0, out=pair), weights, "pair") * there.reshape(-1, 1)
-    pair = pair.reshape(*there.shape, -1)
-    heard = standardised(found.heard, weights["heard_mean"], weights["heard_deviation"])
+    pairs = np.stack(between(seconds, onset, offset)).reshape(NUM_BETWEEN, -1)
+    return _Inputs(found.heard, note, interval, np.stack(known(near), axis=-1), there, pairs)
+
+
+def _score(weights: Mapping[str, np.ndarray], inputs: _Inputs) -> np.ndarray:
+    """What one network says of some candidates."""
+    of_note = weights["interval"][inputs.interval] + inputs.known @ weights["known"]
+    pair = inputs.between.T @ weights["between"]
+    pair += of_note[inputs.note].reshape(pair.shape)
+    pair = _dense(np.maximum(pair, 0, out=pair), weights, "pair") * inputs.there.reshape(-1, 1)
+    pair = pair.reshape(*inputs.there.shape, -1)
+    heard = standardised(inputs.heard, weights["heard_mean"], weights["heard_deviation"])
     hidden = np.concatenate([heard, pair.sum(axis=1) / 6, pair.max(axis=1)], axis=-1)
     hidden = _dense(_dense(hidden, weights, "first"), weights, "second")
     return (hidden @ weights["score"] + weights["score_bias"])[:, 0]
