@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from polyamp.data.example import Example
     from polyamp.hparams import MelodicHParams
     from polyamp.notes import Notes
-    from polyamp.notes.ends import Candidates
+    from polyamp.notes.end_candidates import Candidates
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models; by default those of the package.")
 _LOAD_ID = flags.DEFINE_string("load_id", "*", "Which Melodic checkpoint, as for polyamp_runner.py.")
@@ -123,10 +123,10 @@ def piece(true: "Notes", rolls: Mapping[str, np.ndarray], hparams: "MelodicHPara
 
     from polyamp import notes
     from polyamp.metrics.note import OFFSET_RATIO, OFFSET_TOLERANCE, intervals_and_pitches
-    from polyamp.notes import ends
+    from polyamp.notes import end_candidates
 
     found = notes.from_rolls(rolls, hparams)
-    may_end = ends.candidates(found, rolls, hparams)
+    may_end = end_candidates.candidates(found, rolls, hparams)
     onset, offset = np.full((2, len(found)), np.nan)
     both = *intervals_and_pitches(true), *intervals_and_pitches(found)
     for of_true, of_found in mir_eval.transcription.match_notes(*both, offset_ratio=None):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polyamp import notes
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
-from polyamp.notes import Notes, ends
+from polyamp.notes import Notes, end_candidates, ends
 from polyamp.transcriber import Transcriber
 
 RATE = 32.0
@@ -35,14 +35,14 @@ def weights(**given):
     """Those of a network that gives everything a score of 0, but for some."""
     width, hidden = 2, 4
     shapes = {
-        "heard_mean": (ends.NUM_HEARD,),
-        "heard_deviation": (ends.NUM_HEARD,),
+        "heard_mean": (end_candidates.NUM_HEARD,),
+        "heard_deviation": (end_candidates.NUM_HEARD,),
         "interval": (2 * ends.MAX_INTERVAL + 1, width),
         "known": (ends.NUM_AROUND, width),
         "between": (ends.NUM_BETWEEN, width),
         "pair": (width, width),
         "pair_bias": (width,),
-        "first": (ends.NUM_HEARD + 2 * width, hidden),
+        "first": (end_candidates.NUM_HEARD + 2 * width, hidden),
         "first_bias": (hidden,),
         "second": (hidden, 2),
         "second_bias": (2,),
@@ -50,7 +50,7 @@ def weights(**given):
         "score_bias": (1,),
     }
     nothing = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()} | {
-        "heard_deviation": np.ones(ends.NUM_HEARD)
+        "heard_deviation": np.ones(end_candidates.NUM_HEARD)
     }
     return {name: np.asarray(array)[np.newaxis] for name, array in (nothing | given).items()}
 
@@ -61,7 +61,7 @@ class TestCandidates:
         rolls["offset"][round(1.5 * RATE), 60 - 21] = 0.3
         rolls["offset"][round(3.5 * RATE), 60 - 21] = 0.02  # Hardly one.
         rolls["offset"][round(1.5 * RATE), 62 - 21] = 0.9  # Of another pitch.
-        found = ends.candidates(Notes.of([0.0, 1.0, 2.0], [3.0, 1.2, 4.0], [60, 64, 67]), rolls, HPARAMS)
+        found = end_candidates.candidates(Notes.of([0.0, 1.0, 2.0], [3.0, 1.2, 4.0], [60, 64, 67]), rolls, HPARAMS)
         assert seconds_of(found, 0) == [3.0, 1.0, 2.0, 1.5]
         assert seconds_of(found, 1) == [1.2, 2.0]
         assert seconds_of(found, 2) == [4.0]
@@ -69,17 +69,19 @@ class TestCandidates:
 
     def test_none_is_later_than_the_next_onset_of_the_pitch(self):
         melody = Notes.of([0.0, 1.0, 2.0, 3.0], [0.5, 1.5, 2.5, 3.5], [60, 62, 60, 62])
-        found = ends.candidates(melody, silence(), HPARAMS)
+        found = end_candidates.candidates(melody, silence(), HPARAMS)
         assert seconds_of(found, 0) == [0.5, 1.0, 2.0] and seconds_of(found, 1) == [1.5, 2.0, 3.0]
 
     def test_what_begins_together_is_one(self):
-        found = ends.candidates(Notes.of([0.0, 1.0, 1.01, 1.02], [0.5, 2, 2, 2], [60, 64, 67, 72]), silence(), HPARAMS)
+        found = end_candidates.candidates(
+            Notes.of([0.0, 1.0, 1.01, 1.02], [0.5, 2, 2, 2], [60, 64, 67, 72]), silence(), HPARAMS
+        )
         assert seconds_of(found, 0) == [0.5, 1.0]
 
     def test_of_two_that_are_nearly_the_same_one_counts(self):
         rolls = silence()
         rolls["offset"][round(2.0 * RATE), 60 - 21] = 0.9
-        found = ends.candidates(Notes.of([0.0, 0.98, 2.01], [1.0, 2.5, 3.0], [60, 64, 67]), rolls, HPARAMS)
+        found = end_candidates.candidates(Notes.of([0.0, 0.98, 2.01], [1.0, 2.5, 3.0], [60, 64, 67]), rolls, HPARAMS)
         assert seconds_of(found, 0) == [1.0, 2.01]
 
     def test_an_offset_beside_a_beginning_that_is_too_far_is_one_by_itself(self):
@@ -87,23 +89,23 @@ class TestCandidates:
         rolls = silence()
         rolls["offset"][round(4.0 * RATE), 60 - 21] = 0.9
         melody = Notes.of([0.0, *others], [6.0, *others + 0.1], [60, *(70 + np.arange(39) % 2)])
-        found = seconds_of(ends.candidates(melody, rolls, HPARAMS), 0)
+        found = seconds_of(end_candidates.candidates(melody, rolls, HPARAMS), 0)
         assert found[0] == 6.0 and found[1:-1] == others[: len(found) - 2].tolist() and found[-1] == 4.0
 
     def test_a_plateau_is_one_peak(self):
         rolls = silence()
         rolls["offset"][32:40, 60 - 21] = 0.9
-        assert seconds_of(ends.candidates(Notes.of([0.0], [3.0], [60]), rolls, HPARAMS), 0) == [3.0, 1.0]
+        assert seconds_of(end_candidates.candidates(Notes.of([0.0], [3.0], [60]), rolls, HPARAMS), 0) == [3.0, 1.0]
 
     def test_no_farther_than_six_seconds_unless_likely(self):
-        found = ends.candidates(Notes.of([0.0, 5.0, 7.0], [9.5, 5.5, 9.0], [60, 64, 67]), silence(10.0), HPARAMS)
+        found = end_candidates.candidates(Notes.of([0.0, 5.0, 7.0], [9.5, 5.5, 9.0], [60, 64, 67]), silence(10.0), HPARAMS)
         assert seconds_of(found, 0) == [9.5, 5.0]
 
     def test_none_makes_a_note_shorter_than_notes_may_be(self):
         melody = Notes.of([0.0, 0.06, 0.2], [1.0, 0.5, 1.0], [60, 64, 67])
-        assert seconds_of(ends.candidates(melody, silence(), HPARAMS), 0) == [1.0, 0.06, 0.2]
+        assert seconds_of(end_candidates.candidates(melody, silence(), HPARAMS), 0) == [1.0, 0.06, 0.2]
         longer = dataclasses.replace(HPARAMS, min_note_ms=100.0)
-        assert seconds_of(ends.candidates(melody, silence(), longer), 0) == [1.0, 0.2]
+        assert seconds_of(end_candidates.candidates(melody, silence(), longer), 0) == [1.0, 0.2]
 
     def test_what_is_heard_there(self):
         rolls = silence()
@@ -112,7 +114,7 @@ class TestCandidates:
         rolls["frame"][32:, pitch] = 0.4
         rolls["offset"][64, pitch], rolls["offset"][64, 3] = 0.5, 0.25
         rolls["onset"][32, 10] = 0.8
-        found = ends.candidates(Notes.of([0.0, 1.0], [2.0, 3.0], [60, 64], [70, 50]), rolls, HPARAMS)
+        found = end_candidates.candidates(Notes.of([0.0, 1.0], [2.0, 3.0], [60, 64], [70, 50]), rolls, HPARAMS)
         likely, begins = found.heard[found.note == 0]
         log_odds = np.log(0.4 / 0.6)
         after_one = 12 * np.log(1e-4) - (32 * log_odds + 12 * np.log(0.5))
@@ -129,7 +131,7 @@ class TestCandidates:
         rolls = silence()
         rolls["offset"][64, 60 - 21] = 0.9
         moved = dataclasses.replace(HPARAMS, onset_bias_ms=250.0)
-        found = ends.candidates(Notes.of([0.0], [1.0], [60]), rolls, moved)
+        found = end_candidates.candidates(Notes.of([0.0], [1.0], [60]), rolls, moved)
         assert seconds_of(found, 0) == [1.0, 1.75]
         assert found.heard[1, 1] == pytest.approx(np.log(0.9), abs=1e-3)
 
@@ -138,7 +140,7 @@ class TestCandidates:
     def test_every_note_has_its_likely_end_first(self, seed):
         rolls = random_rolls(seed)
         found = notes.from_rolls(rolls, HPARAMS)
-        may_end = ends.candidates(found, rolls, HPARAMS)
+        may_end = end_candidates.candidates(found, rolls, HPARAMS)
         first = np.searchsorted(may_end.note, np.arange(len(found)))
         np.testing.assert_array_equal(may_end.seconds[first], found.offset)
         assert (np.diff(may_end.note) >= 0).all() and np.isfinite(may_end.heard).all()
@@ -160,9 +162,9 @@ class TestNetwork:
         rolls = silence()
         rolls["offset"][64, 60 - 21] = 0.9
         melody = Notes.of([0.0, 1.0], [3.0, 4.0], [60, 64])
-        may_end = ends.candidates(melody, rolls, HPARAMS)
+        may_end = end_candidates.candidates(melody, rolls, HPARAMS)
         assert ends.likeliest(melody, may_end, ends.EndNetwork(weights()))[1].tolist() == [3.0, 4.0]
-        first = np.zeros((ends.NUM_HEARD + 4, 4), np.float32)
+        first = np.zeros((end_candidates.NUM_HEARD + 4, 4), np.float32)
         first[1, 0] = 1.0  # What is heard of offsets.
         listening = weights(first=first, first_bias=np.full(4, 10.0), second=np.ones((4, 2)), score=np.ones((2, 1)))
         assert ends.likeliest(melody, may_end, ends.EndNetwork(listening))[1].tolist() == [2.0, 4.0]
@@ -173,28 +175,28 @@ class TestNetwork:
         interval[ends.MAX_INTERVAL + 2] = 0.0  # Only a tone above.
         between = np.zeros((ends.NUM_BETWEEN, 2))
         between[0] = 1.0
-        first = np.zeros((ends.NUM_HEARD + 4, 4))
-        first[ends.NUM_HEARD :] = 1.0
+        first = np.zeros((end_candidates.NUM_HEARD + 4, 4))
+        first[end_candidates.NUM_HEARD :] = 1.0
         network = ends.EndNetwork(
             weights(
                 interval=interval, between=between, pair=np.eye(2), first=first, second=np.ones((4, 2)), score=np.ones((2, 1))
             )
         )
         melody = Notes.of([0.0, 1.0, 2.0, 3.0], [4.0, 4.0, 4.0, 4.0], [60, 48, 62, 65])
-        may_end = ends.candidates(melody, silence(), HPARAMS)
+        may_end = end_candidates.candidates(melody, silence(), HPARAMS)
         assert ends.likeliest(melody, may_end, network)[1].tolist() == [2.0, 4.0, 4.0, 4.0]
 
     def test_the_mean_of_several_counts(self):
         one, other = weights(score_bias=np.full(1, 1.0)), weights(score_bias=np.full(1, 4.0))
         melody = Notes.of([0.0, 1.0], [3.0, 4.0], [60, 64])
-        may_end = ends.candidates(melody, silence(), HPARAMS)
+        may_end = end_candidates.candidates(melody, silence(), HPARAMS)
         both = ends.EndNetwork({name: np.concatenate([one[name], other[name]]) for name in one})
         assert both.scores(melody, may_end).tolist() == [2.5] * len(may_end.note)
 
     def test_scores_do_not_depend_on_how_many_are_computed_at_once(self, monkeypatch):
         rolls = random_rolls(0)
         found = notes.from_rolls(rolls, HPARAMS)
-        may_end, network = ends.candidates(found, rolls, HPARAMS), ends.load("pianos")
+        may_end, network = end_candidates.candidates(found, rolls, HPARAMS), ends.load("pianos")
         together = network.scores(found, may_end)
         monkeypatch.setattr(ends, "_PAIRS", 3 * (ends.BEFORE + ends.AFTER))
         np.testing.assert_allclose(network.scores(found, may_end), together, atol=1e-4)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from polyamp.notes import ends
+from polyamp.notes import end_candidates, ends
 
 _LAYERS = ("interval", "known", "between", "pair", "first", "second", "score")
 
@@ -22,7 +22,7 @@ def build(width: int, hidden: int, noise: float, dropout: float) -> keras.Model:
         From "heard", standardised, `[notes, candidates, NUM_HEARD]`, "seconds" after the note's onset, `[notes, candidates]`,
         and "around", `[notes, BEFORE + AFTER, NUM_AROUND]`, to scores `[notes, candidates]`.
     """
-    heard = keras.Input((None, ends.NUM_HEARD), name="heard")
+    heard = keras.Input((None, end_candidates.NUM_HEARD), name="heard")
     seconds = keras.Input((None,), name="seconds")
     around = keras.Input((ends.BEFORE + ends.AFTER, ends.NUM_AROUND), name="around")
     onset, offset, interval, _, there = (around[..., column] for column in range(ends.NUM_AROUND))

@@ -6,7 +6,7 @@ import pytest
 from polyamp import notes
 from polyamp.hparams import MelodicHParams
 from polyamp.models import note_ends
-from polyamp.notes import ends
+from polyamp.notes import end_candidates, ends
 
 HPARAMS = MelodicHParams(onset_peak_picking=True, predict_offset_weight=12.0)
 
@@ -16,12 +16,12 @@ def test_answers_what_the_network_in_numpy_does():
     rolls = {name: rng.random((40, 88), np.float32) for name in ("onset", "offset", "frame", "velocity")}
     rolls["onset"] **= 8
     found = notes.from_rolls(rolls, HPARAMS)
-    may_end = ends.candidates(found, rolls, HPARAMS)
+    may_end = end_candidates.candidates(found, rolls, HPARAMS)
     network = note_ends.build(width=6, hidden=8, noise=0.5, dropout=0.5)
     weights = {name: rng.normal(size=weight.shape).astype(np.float32) for name, weight in note_ends.weights_of(network).items()}
     for layer in ("interval", "known", "between", "pair", "first", "second", "score"):
         network.get_layer(layer).set_weights([weights[name] for name in (layer, f"{layer}_bias") if name in weights])
-    mean, deviation = rng.normal(size=ends.NUM_HEARD), rng.uniform(1, 2, ends.NUM_HEARD)
+    mean, deviation = rng.normal(size=end_candidates.NUM_HEARD), rng.uniform(1, 2, end_candidates.NUM_HEARD)
 
     all_of_it = weights | {"heard_mean": mean, "heard_deviation": deviation}
     scores = ends.EndNetwork({name: array[np.newaxis] for name, array in all_of_it.items()}).scores(found, may_end)

@@ -12,7 +12,7 @@ from polyamp.data import records
 from polyamp.data.example import Example
 from polyamp.errors import DataError
 from polyamp.hparams import MelodicHParams
-from polyamp.notes import Notes, ends
+from polyamp.notes import Notes, end_candidates, ends
 
 DATA = Path(__file__).parents[1] / "data"
 HPARAMS = MelodicHParams(hop_length=500, onset_peak_picking=True, predict_offset_weight=12.0)
@@ -68,7 +68,9 @@ def test_writes_what_predictions_read(load, tmp_path, capsys):
     script, _ = load("fit_ends", examples_path=path, validation_examples_path=path, output=output, epochs=40, width=4, seed=1)
     script._fit()
     learned = ends.load(str(output))
-    assert learned.scores(reference, ends.Candidates(np.zeros(1, int), np.ones(1), np.zeros((1, 19), np.float32))).shape == (1,)
+    assert learned.scores(
+        reference, end_candidates.Candidates(np.zeros(1, int), np.ones(1), np.zeros((1, 19), np.float32))
+    ).shape == (1,)
     before, after = (float(word.strip(",.")) for word in capsys.readouterr().out.split() if word[0] == "0")
     assert after > before
     found = notes.from_rolls(two_voices(0)[1], dataclasses.replace(HPARAMS, predict_ends=str(output)))
