@@ -27,7 +27,7 @@ setup(
         "polyamp": ["py.typed", "checkpoints/**/*", "checkpoints/*"],
         "polyamp.audio": ["balance_*.npz"],
         "polyamp.configs": ["*.json"],
-        "polyamp.notes": ["ends_*.npz"],
+        "polyamp.notes": ["ends_*.npz", "strikes_*.npz"],
         "polyamp.data.tfds": ["*/README.md", "*/*.bib", "*/TAGS.txt"],
     },
     install_requires=[

@@ -17,7 +17,7 @@ from polyamp import hparams as hparams_lib
 from polyamp.errors import CheckpointError, HParamsError
 from polyamp.hparams import MelodicHParams
 from polyamp.naming import check_model_id
-from polyamp.notes import ends
+from polyamp.notes import ends, strikes
 
 if TYPE_CHECKING:
     import keras
@@ -158,7 +158,7 @@ def load_model(
     Raises:
         CheckpointError: No such checkpoint, or it does not fit.
         HParamsError: A bad override.
-        PolyampError: `predict_ends` is no network.
+        PolyampError: `predict_ends` or `predict_strikes` is no network.
     """
     from polyamp import models
 
@@ -195,12 +195,15 @@ def _resolved(stored: MelodicHParams, overrides: Mapping[str, Any], path: Path) 
 
     Raises:
         HParamsError: A bad override.
-        PolyampError: `predict_ends` is no network.
+        PolyampError: `predict_ends` or `predict_strikes` is no network.
     """
     resolved = hparams_lib.merge(stored, overrides)
     require_same_structure(stored, resolved, path)
+    # Not only when a recording has been heard:
     if resolved.predict_ends and "predict_ends" not in resolved.unused():
-        ends.load(resolved.predict_ends)  # Not only when a recording has been heard.
+        ends.load(resolved.predict_ends)
+    if resolved.predict_strikes and "predict_strikes" not in resolved.unused():
+        strikes.load(resolved.predict_strikes)
     return resolved
 
 

@@ -20,6 +20,7 @@ DRUM_PROGRAM = 118  # Synth drum, of the family "other": what drum notes get whe
 BALANCE_KINDS = ("pianos", "bands")  # Of music, whose usual balance of bass, middle and treble is known (`audio.balance`).
 
 END_KINDS = ("pianos",)  # Of music, in which it is known where notes end (`notes.ends`).
+STRIKE_KINDS = ("pianos",)  # Of music, in which it is known when and how loud notes are struck (`notes.strikes`).
 
 MODEL_TYPES = ("MELODIC", "TIMBRE", "FULL", "AUTOREGRESSIVE")
 

@@ -44,7 +44,8 @@ ROLL_SETTINGS = frozenset(
     | {"decay_frame_weights", "frame_weight_onset", "onsets_true_weighing", "offsets_true_weighing", "frames_true_weighing"}
     | {"onset_loss_weight", "offset_loss_weight", "frame_loss_weight", "velocity_loss_weight", "teacher_share"}
     | {"predict_onset_threshold", "predict_frame_threshold", "predict_offset_threshold", "predict_offset_weight"}
-    | {"predict_ends", "active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement", "predict_level_db"}
+    | {"predict_ends", "predict_strikes", "active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement"}
+    | {"predict_level_db"}
 )
 
 # How training crops are changed, if at all.
@@ -162,6 +163,7 @@ class MelodicHParams:
     predict_frame_threshold: float = probability(0.5)
     predict_offset_threshold: float = probability(0.5)
     predict_offset_weight: float = field(0.0, 0.0, 1000.0)  # Above 0: notes end where most likely (`from_rolls`).
+    predict_strikes: str = field("")  # As `predict_ends`: when and how loud notes are struck (`notes.strikes`).
     predict_ends: str = field("")  # Network that says when notes end (`notes.ends`): "pianos", or a file. Empty: none.
     active_onset_threshold: float = probability(0.5)  # An onset above this makes its frame active; 0: never.
     min_note_ms: float = field(0.0, 0.0, 10_000.0)
@@ -229,6 +231,8 @@ class MelodicHParams:
             yield "predict_balance_of", "predict_balance"
         if not self.augment_probability:
             yield from ((name, "augment_probability") for name in _DISTURBANCES)
+        if self.predict_strikes and "predict_strikes" not in self.UNUSED:
+            yield "velocity_smoothing", "predict_strikes"
         for threshold in ("predict_onset_threshold", "predict_frame_threshold"):
             if not getattr(self, threshold):
                 yield from (("active_onset_threshold", threshold), ("predict_offset_weight", threshold))

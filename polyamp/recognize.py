@@ -29,7 +29,8 @@ def recognize(model: Model, melodic: checkpoint.Loaded, blocks: Blocks, hparams:
         Without notes "family" is None and the others are empty.
     """
     heard, stretch = as_heard(blocks, hparams)
-    as_they_sound = dataclasses.replace(melodic.hparams, predict_ends="")  # Whatever plays, and it may be no piano.
+    # Whatever plays, and it may be no piano.
+    as_they_sound = dataclasses.replace(melodic.hparams, predict_ends="", predict_strikes="")
     found = notes.from_rolls(rolls_of(melodic.model, heard, melodic.hparams), as_they_sound)
     if not len(found):
         return {"family": None, "probabilities": {}, "notes": []}

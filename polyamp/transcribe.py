@@ -1,5 +1,6 @@
 """From audio to notes with any of the models, in pieces of constant size: the one path that predict and evaluate share."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -75,6 +76,23 @@ def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str,
     if isinstance(rolls_part, RollNetwork):
         return rolls_part.predict(heard())
     return predict_rolls(rolls_part, heard(), hparams)
+
+
+def rolls_of_examples(
+    model: Model, examples_path: str, hparams: MelodicHParams
+) -> Iterator[tuple[Notes, dict[str, np.ndarray]]]:
+    """Of each example of TFRecords its true notes, and what a Melodic model answers; both as predictions hear it."""
+    from tqdm import tqdm
+
+    from polyamp.data import pipeline
+
+    for example in tqdm(pipeline.whole_examples(examples_path), unit="example", disable=None):
+        heard, stretch = as_heard(functools.partial(_one_block, example.audio), hparams)
+        yield notes.stretched(example.notes, stretch), rolls_of(model, heard, hparams)
+
+
+def _one_block(audio: np.ndarray) -> list[np.ndarray]:
+    return [audio]
 
 
 def with_programs(model: Model, blocks: Blocks, found: Notes, hparams: FullHParams) -> Notes:

@@ -23,9 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a c
 from polyamp import startup  # noqa: E402
 
 if TYPE_CHECKING:
-    from polyamp import transcribe
     from polyamp.checkpoint import Loaded
-    from polyamp.data.example import Example
     from polyamp.hparams import MelodicHParams
     from polyamp.notes import Notes
     from polyamp.notes.end_candidates import Candidates
@@ -100,21 +98,11 @@ def _fit() -> None:
 
 def _transcribed(loaded: "Loaded", examples_path: str) -> "Iterator[Piece]":
     """What a model makes of examples, as predictions hear them."""
-    from tqdm import tqdm
-
-    from polyamp.data import pipeline
+    from polyamp import transcribe
 
     hparams = dataclasses.replace(loaded.hparams, predict_ends="")
-    for example in tqdm(pipeline.whole_examples(examples_path), unit="example", disable=None):
-        yield _of_example(loaded.model, example, hparams)
-
-
-def _of_example(model: "transcribe.Model", example: "Example", hparams: "MelodicHParams") -> Piece:
-    """What a model makes of one."""
-    from polyamp import notes, transcribe
-
-    heard, stretch = transcribe.as_heard(lambda: [example.audio], hparams)
-    return piece(notes.stretched(example.notes, stretch), transcribe.rolls_of(model, heard, hparams), hparams)
+    for true, rolls in transcribe.rolls_of_examples(loaded.model, examples_path, hparams):
+        yield piece(true, rolls, hparams)
 
 
 def piece(true: "Notes", rolls: Mapping[str, np.ndarray], hparams: "MelodicHParams") -> Piece:

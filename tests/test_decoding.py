@@ -132,7 +132,11 @@ class TestSwitches:
 
     def test_no_frames_no_notes(self):
         empty = {name: np.zeros((0, 88), np.float32) for name in self.rolls}
-        for hparams in (MelodicHParams(), REFINED, dataclasses.replace(REFINED, predict_ends="pianos")):
+        for hparams in (
+            MelodicHParams(),
+            REFINED,
+            dataclasses.replace(REFINED, predict_ends="pianos", predict_strikes="pianos"),
+        ):
             assert notes.from_rolls(empty, hparams) == Notes.empty()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polyamp import notes
 from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
-from polyamp.notes import Notes, end_candidates, ends
+from polyamp.notes import Notes, context, end_candidates, ends
 from polyamp.transcriber import Transcriber
 
 RATE = 32.0
@@ -38,7 +38,7 @@ def weights(**given):
         "heard_mean": (end_candidates.NUM_HEARD,),
         "heard_deviation": (end_candidates.NUM_HEARD,),
         "interval": (2 * ends.MAX_INTERVAL + 1, width),
-        "known": (ends.NUM_AROUND, width),
+        "known": (ends.NUM_KNOWN, width),
         "between": (ends.NUM_BETWEEN, width),
         "pair": (width, width),
         "pair_bias": (width,),
@@ -151,7 +151,7 @@ class TestAround:
     def test_notes_before_and_after(self):
         melody = Notes.of([0.0, 1.0, 3.0], [0.5, 2.0, 3.5], [60, 64, 55], [30, 90, 60])
         near = ends.around(melody, np.arange(3))
-        assert near.shape == (3, ends.BEFORE + ends.AFTER, ends.NUM_AROUND)
+        assert near.shape == (3, ends.BEFORE + ends.AFTER, context.NUM_AROUND)
         assert near[1, ends.BEFORE - 1].tolist() == [-1.0, -0.5, -4.0, -2.0, 1.0]
         assert near[1, ends.BEFORE].tolist() == [2.0, 2.5, -9.0, -1.0, 1.0]
         assert near[..., 4].sum(axis=1).tolist() == [2, 2, 2]

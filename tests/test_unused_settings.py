@@ -143,6 +143,7 @@ def test_what_is_not_said_to_have_no_effect_on_labels_has_one(onset_mode, decays
 _DECODING = {"predict_onset_threshold": 0.3, "predict_frame_threshold": 0.3, "predict_offset_threshold": 0.3}
 _DECODING |= {"active_onset_threshold": 0.3, "predict_offset_weight": 7.0, "min_note_ms": 100.0, "onset_bias_ms": 5.0}
 _DECODING |= {"onset_peak_picking": False, "onset_refinement": False, "velocity_smoothing": 0.3, "predict_ends": "pianos"}
+_DECODING |= {"predict_strikes": "pianos"}
 
 
 @pytest.mark.parametrize("weight", [0.0, 12.0])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from polyamp.notes import end_candidates, ends
+from polyamp.notes import context, end_candidates, ends
 
 _LAYERS = ("interval", "known", "between", "pair", "first", "second", "score")
 
@@ -24,8 +24,8 @@ def build(width: int, hidden: int, noise: float, dropout: float) -> keras.Model:
     """
     heard = keras.Input((None, end_candidates.NUM_HEARD), name="heard")
     seconds = keras.Input((None,), name="seconds")
-    around = keras.Input((ends.BEFORE + ends.AFTER, ends.NUM_AROUND), name="around")
-    onset, offset, interval, _, there = (around[..., column] for column in range(ends.NUM_AROUND))
+    around = keras.Input((ends.BEFORE + ends.AFTER, context.NUM_AROUND), name="around")
+    onset, offset, interval, _, there = (around[..., column] for column in range(context.NUM_AROUND))
     interval = ops.cast(ops.clip(ops.round(interval), -ends.MAX_INTERVAL, ends.MAX_INTERVAL) + ends.MAX_INTERVAL, "int32")
     of_note = layers.Embedding(2 * ends.MAX_INTERVAL + 1, width, name="interval")(interval)
     of_note += layers.Dense(width, use_bias=False, name="known")(ops.stack(ends.known(around, ops), axis=-1))

@@ -6,7 +6,7 @@ import numpy as np
 
 from polyamp import constants
 from polyamp.hparams import MelodicHParams
-from polyamp.notes import ends, evidence
+from polyamp.notes import ends, evidence, strikes
 from polyamp.notes.arrays import Notes, to_midi_velocity
 from polyamp.notes.dynamics import smoothed_velocities
 
@@ -25,8 +25,9 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
     every onset probability above `active_onset_threshold`; an offset silences its frame. Without `onset_peak_picking` and
     `onset_refinement` the notes are those of `note_seq.sequences_lib.pianoroll_to_note_sequence`.
 
-    Thresholds of 0 switch an input off: without onsets (roll not read at all) a note starts where its frames do; without
-    offsets frames alone end it; without frames it lasts until an offset or the next onset, at most to the end.
+    Thresholds of 0 switch an input off: without onsets (roll not read at all, but by `predict_strikes`) a note starts where
+    its frames do; without offsets frames alone end it; without frames it lasts until an offset or the next onset, at most
+    to the end.
 
     With `onset_peak_picking` only local maxima above the threshold count, of a plateau its first frame, so that a peak several
     frames wide is one onset; maxima closer than three frames are one. The same goes for offsets, and an offset in the frame of
@@ -36,7 +37,9 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
     the next onset of their pitch at the latest, instead of where the first of them crosses its threshold (`_likely_ends`):
     neither a weak frame in between nor a doubtful offset cuts a note short.
 
-    `predict_ends` names a network that then chooses ends in the light of when other notes begin (`polyamp.notes.ends`).
+    `predict_strikes` names a network that moves onsets and velocities in the light of the notes around, instead of
+    `velocity_smoothing` (`polyamp.notes.strikes`), `predict_ends` one that then chooses ends in the light of when other notes
+    begin (`polyamp.notes.ends`).
 
     Args:
         rolls: Probabilities "onset", "offset", "frame" and "velocity", `[time, 88]`, or bool.
@@ -48,7 +51,7 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
 
     Raises:
         ValueError: The rolls are not of one shape `[time, 88]`, or one is missing.
-        PolyampError: `predict_ends` is no such network.
+        PolyampError: `predict_strikes` or `predict_ends` is no such network.
     """
     _check(rolls)
     groups = []
@@ -58,6 +61,10 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
         groups.append((onset_frame, offset_frame, pitch_index + first + constants.MIN_MIDI_PITCH, velocity))
     onset_frame, offset_frame, pitch, velocity = (np.concatenate(column) for column in zip(*groups, strict=True))
     found = _notes(onset_frame, offset_frame, pitch, velocity, hparams)
+    if hparams.predict_strikes:
+        found = strikes.as_struck(found, rolls, hparams)
+    else:
+        found = smoothed_velocities(found, hparams.velocity_smoothing)
     return ends.with_likelier_ends(found, rolls, hparams) if hparams.predict_ends else found
 
 
@@ -223,10 +230,10 @@ def _shift(flat: np.ndarray, index: np.ndarray, frame: np.ndarray, num_frames: i
 def _notes(
     onset_frame: np.ndarray, offset_frame: np.ndarray, pitch: np.ndarray, velocity: np.ndarray, hparams: MelodicHParams
 ) -> Notes:
-    """Notes from frames, without those that are too short, and with velocities that fit together."""
+    """Notes from frames, without those that are too short."""
     frame_seconds = 1 / hparams.frames_per_second
     onset, offset = onset_frame * frame_seconds, offset_frame * frame_seconds
     bias = hparams.onset_bias_ms / 1000.0
     kept = ((offset - onset) * 1000 >= hparams.min_note_ms) & (offset - bias > 0)
     onset, offset = np.maximum(onset[kept] - bias, 0.0), offset[kept] - bias
-    return smoothed_velocities(Notes.of(onset, offset, pitch[kept], velocity[kept]), hparams.velocity_smoothing)
+    return Notes.of(onset, offset, pitch[kept], velocity[kept])

@@ -7,44 +7,27 @@ is heard at each time at which a note may end, and all notes around.
 """
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from polyamp import constants
-from polyamp.errors import PolyampError
 from polyamp.hparams import MelodicHParams
+from polyamp.notes import context
 from polyamp.notes.arrays import Notes
+from polyamp.notes.context import dense
 from polyamp.notes.end_candidates import NUM_HEARD, Candidates, by_pitch
 
 BEFORE, AFTER = 16, 32  # Notes around that count, in the order of their onsets.
-NUM_AROUND, NUM_BETWEEN = 5, 7  # Numbers per note around a note, and per pair of it and a candidate.
+NUM_KNOWN, NUM_BETWEEN = 5, 7  # Numbers per note around, and per pair of one and a candidate.
 MAX_INTERVAL = 30  # Semitones; what is farther counts as that far.
 _PAIRS = 16_384  # Of candidates and notes around, at a time, for the sake of memory.
 
 
 def around(notes: Notes, some: np.ndarray) -> np.ndarray:
-    """The notes before and after each of some, whose indices are given, in the order of their onsets.
-
-    Returns:
-        float32 `[some, BEFORE + AFTER, NUM_AROUND]`: seconds of onset and offset after the note's onset; semitones above it;
-        how much louder, in 30 units of MIDI velocity; and 1, or 0 where there is no such note.
-    """
-    own = some[:, None]
-    index = own + np.concatenate([np.arange(-BEFORE, 0), np.arange(1, AFTER + 1)])
-    there = (index >= 0) & (index < len(notes))
-    index = np.clip(index, 0, len(notes) - 1)
-    columns = [
-        notes.onset[index] - notes.onset[own],
-        notes.offset[index] - notes.onset[own],
-        notes.pitch[index] - notes.pitch[own],
-        (notes.velocity[index] - notes.velocity[own]) / 30,
-        there,
-    ]
-    return np.stack(columns, axis=-1).astype(np.float32)
+    """The notes around each of some, whose indices are given: see `context.around`."""
+    return context.around(notes, some, BEFORE, AFTER)
 
 
 def between(seconds: Any, onset: Any, offset: Any, maths: Any = np) -> list[Any]:
@@ -62,7 +45,7 @@ def between(seconds: Any, onset: Any, offset: Any, maths: Any = np) -> list[Any]
 
 
 def known(around: Any, maths: Any = np) -> list[Any]:
-    """What is known of notes around whatever the candidate but their interval: `NUM_AROUND` arrays `[..., around]`."""
+    """What is known of notes around whatever the candidate but their interval: `NUM_KNOWN` arrays `[..., around]`."""
     onset, offset, velocity = around[..., 0], around[..., 1], around[..., 3]
     return [*(maths.tanh(onset / scale) for scale in (0.05, 0.4, 2.0)), velocity, maths.tanh((offset - onset) / 0.3)]
 
@@ -80,15 +63,12 @@ class EndNetwork:
 
     Args:
         weights: By name, each with the networks as its first axis: "heard_mean" and "heard_deviation" `[NUM_HEARD]`; "interval"
-            `[2 * MAX_INTERVAL + 1, width]`, "known" `[NUM_AROUND, width]`, "between" `[NUM_BETWEEN, width]`; kernels "pair"
+            `[2 * MAX_INTERVAL + 1, width]`, "known" `[NUM_KNOWN, width]`, "between" `[NUM_BETWEEN, width]`; kernels "pair"
             `[width, width]`, "first", "second" and "score" `[..., 1]`, and of all four "<name>_bias".
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray]):
-        arrays = {name: np.asarray(array, np.float32) for name, array in weights.items()}
-        if not arrays or not all(array.ndim and len(array) for array in arrays.values()):
-            raise ValueError("there is no network")
-        self._networks = [dict(zip(arrays, network, strict=True)) for network in zip(*arrays.values(), strict=True)]
+        self._networks = context.networks(weights)
 
     def scores(self, notes: Notes, found: Candidates) -> np.ndarray:
         """float32 `[candidates]`, comparable within each note."""
@@ -107,7 +87,7 @@ class _Inputs(NamedTuple):
         heard: `[candidates, NUM_HEARD]`.
         note: Index of the candidate's note, `[candidates]`, among the notes of the next two.
         interval: Of the notes around, from 0, `[notes, around]`.
-        known: Of these, `[notes, around, NUM_AROUND]`.
+        known: Of these, `[notes, around, NUM_KNOWN]`.
         there: Whether there is such a note, 0 or 1, `[candidates, around]`.
         between: Of the pairs of candidates and notes around, `[NUM_BETWEEN, candidates * around]`.
     """
@@ -136,19 +116,12 @@ def _score(weights: Mapping[str, np.ndarray], inputs: _Inputs) -> np.ndarray:
     of_note = weights["interval"][inputs.interval] + inputs.known @ weights["known"]
     pair = inputs.between.T @ weights["between"]
     pair += of_note[inputs.note].reshape(pair.shape)
-    pair = _dense(np.maximum(pair, 0, out=pair), weights, "pair") * inputs.there.reshape(-1, 1)
+    pair = dense(np.maximum(pair, 0, out=pair), weights, "pair") * inputs.there.reshape(-1, 1)
     pair = pair.reshape(*inputs.there.shape, -1)
     heard = standardised(inputs.heard, weights["heard_mean"], weights["heard_deviation"])
     hidden = np.concatenate([heard, pair.sum(axis=1) / 6, pair.max(axis=1)], axis=-1)
-    hidden = _dense(_dense(hidden, weights, "first"), weights, "second")
+    hidden = dense(dense(hidden, weights, "first"), weights, "second")
     return (hidden @ weights["score"] + weights["score_bias"])[:, 0]
-
-
-def _dense(values: np.ndarray, weights: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """A dense layer with rectified answers, of values `[..., width]`."""
-    answers = values @ weights[name]
-    answers += weights[f"{name}_bias"]
-    return np.maximum(answers, 0, out=answers)
 
 
 def load(which: str) -> EndNetwork:
@@ -160,19 +133,17 @@ def load(which: str) -> EndNetwork:
     Raises:
         PolyampError: There is no such file, or it is another one.
     """
-    path = Path(__file__).with_name(f"ends_{which}.npz") if which in constants.END_KINDS else Path(which)
-    try:
-        with np.load(path) as file:
-            network = EndNetwork(dict(file))
-        # What does not fit together shall be found out here: intervals of all sizes, and what is no number.
-        notes = Notes.of([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [21, 21 + MAX_INTERVAL, 108])
-        candidates = Candidates(np.arange(3), np.ones(3), np.zeros((3, NUM_HEARD), np.float32))
-        if not np.isfinite(network.scores(notes, candidates)).all():
-            raise ValueError("not all of it are numbers")
-        return network
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        kinds = ", ".join(constants.END_KINDS)
-        raise PolyampError(f"predict_ends={which}: is neither {kinds} nor a file by scripts/fit_ends.py ({error}).") from error
+    return context.load("predict_ends", which, constants.END_KINDS, "scripts/fit_ends.py", _checked)
+
+
+def _checked(weights: dict[str, np.ndarray]) -> EndNetwork:
+    """Networks of weights that fit together: of two notes they say something."""
+    network = EndNetwork(weights)
+    if weights["interval"].shape[-2] != 2 * MAX_INTERVAL + 1:
+        raise ValueError(f"it does not know {2 * MAX_INTERVAL + 1} intervals")
+    candidates = Candidates(np.arange(2), np.ones(2), np.zeros((2, NUM_HEARD), np.float32))
+    network.scores(Notes.of([0.0, 0.0], [1.0, 1.0], [60, 64]), candidates)
+    return network
 
 
 def likeliest(notes: Notes, may_end: Candidates, network: EndNetwork) -> tuple[np.ndarray, np.ndarray]:
