@@ -199,11 +199,9 @@ def _resolved(stored: MelodicHParams, overrides: Mapping[str, Any], path: Path) 
     """
     resolved = hparams_lib.merge(stored, overrides)
     require_same_structure(stored, resolved, path)
-    # Not only when a recording has been heard:
-    if resolved.predict_ends and "predict_ends" not in resolved.unused():
-        ends.load(resolved.predict_ends)
-    if resolved.predict_strikes and "predict_strikes" not in resolved.unused():
-        strikes.load(resolved.predict_strikes)
+    for name, load in (("predict_ends", ends.load), ("predict_strikes", strikes.load)):
+        if getattr(resolved, name) and name not in resolved.unused():
+            load(getattr(resolved, name))  # Not only when a recording has been heard.
     return resolved
 
 

@@ -11,13 +11,14 @@ heard gets noise, some of the notes around are left out, and their times are mov
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
 from polyamp import startup  # noqa: E402
@@ -41,8 +42,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the network's first weights, and of 
 
 _HIDDEN = 64
 _BATCH = 256  # Notes.
-_RATE = 2e-3  # Of learning, at first; it falls to 0.
-_WEIGHT_DECAY = 1e-4
 _NOISE, _DROPOUT = 0.2, 0.1
 _LEFT_OUT = 0.15  # Share of the notes around.
 _MOVED = 0.01  # Seconds, standard deviation.
@@ -76,6 +75,7 @@ def _fit() -> None:
     from polyamp import atomic, predict
     from polyamp.data import records
     from polyamp.errors import DataError
+    from polyamp.models import note_training
 
     atomic.check_replaceable(_OUTPUT.value)
     paths = [value for value in (_EXAMPLES_PATH.value, _VALIDATION.value) if value]
@@ -88,9 +88,7 @@ def _fit() -> None:
             raise DataError(f"{path}: no note is found of which an end could be learned.")
     examples = Examples(training)
     networks = [learn(examples, _WIDTH.value, _EPOCHS.value, _SEED.value + number) for number in range(_NETWORKS.value)]
-    weights = {name: np.stack([network[name] for network in networks]) for name in networks[0]}
-    with atomic.replacing(_OUTPUT.value) as unfinished, open(unfinished, "wb") as file:
-        np.savez(file, **cast(dict[str, Any], weights))
+    weights = note_training.write(_OUTPUT.value, networks)
     if validation:
         before, after = scores(validation[0], weights)
         print(f"note F1 with offsets: {before:.4f}, with the networks {after:.4f}")
@@ -166,20 +164,10 @@ class Examples:
 
 def learn(examples: Examples, width: int, epochs: int, seed: int) -> dict[str, np.ndarray]:
     """The weights of a network trained on examples: those of one of `ends.EndNetwork`."""
-    import keras
+    from polyamp.models import note_ends, note_training
 
-    from polyamp.models import note_ends
-
-    keras.utils.set_random_seed(seed)
-    rng = np.random.default_rng(seed)
-    steps = len(examples.notes) // _BATCH or 1
-    network = note_ends.build(width, _HIDDEN, _NOISE, _DROPOUT)
-    rate = keras.optimizers.schedules.CosineDecay(_RATE, steps * epochs)
-    network.compile(keras.optimizers.AdamW(rate, weight_decay=_WEIGHT_DECAY), note_ends.loss)
-    for epoch in range(1, epochs + 1):
-        batches = np.array_split(rng.permutation(examples.notes), steps)
-        losses = [network.train_on_batch(*examples.disturbed(batch, rng)) for batch in batches]
-        logging.info("epoch %d of %d, loss %.4f", epoch, epochs, np.mean(losses))
+    build = functools.partial(note_ends.build, width, _HIDDEN, _NOISE, _DROPOUT)
+    network = note_training.trained(build, note_ends.loss, examples, _BATCH, epochs, seed)
     return note_ends.weights_of(network) | {"heard_mean": examples.mean, "heard_deviation": examples.deviation}
 
 

@@ -12,13 +12,14 @@ notes earlier or later than loud ones, and less exactly; some of the notes aroun
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # Runs from a checkout that is not installed, too.
 from polyamp import startup  # noqa: E402
@@ -46,8 +47,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the network's first weights, and of 
 
 _HIDDEN = 64
 _BATCH = 512  # Notes.
-_RATE = 2e-3  # Of learning, at first; it falls to 0.
-_WEIGHT_DECAY = 1e-4
 _DROPOUT = 0.1
 _LEFT_OUT = 0.3  # Share of the notes around.
 _TEMPO = 0.2  # Most by which the log of a tempo varies.
@@ -69,15 +68,11 @@ class Piece:
     """A transcription, and what may be learned from it.
 
     Attributes:
-        true: Notes that there are to find.
-        rolls: What the model answered.
         found: Notes that were found.
         own: What is known of each by itself: see `strikes.own`.
         later, louder: What to add to onsets, seconds, and velocities; no number for what is none of the true notes.
     """
 
-    true: "Notes"
-    rolls: Mapping[str, np.ndarray]
     found: "Notes"
     own: np.ndarray
     later: np.ndarray
@@ -91,27 +86,27 @@ def main(argv: Sequence[str]) -> int:
 
 def _fit() -> None:
     startup.start_keras()
-    from polyamp import atomic, predict
+    from polyamp import atomic, predict, transcribe
     from polyamp.data import records
     from polyamp.errors import DataError
+    from polyamp.models import note_training
 
     atomic.check_replaceable(_OUTPUT.value)
     for path in filter(None, (_EXAMPLES_PATH.value, _ONSETS.value, _VALIDATION.value)):
         records.check_labelled(records.expand_paths(path))
     loaded = predict.load("MELODIC", _MODEL_DIR.value, _LOAD_ID.value, None, _LOAD_FULL.value, {})
-    pieces = [dataclasses.replace(piece, rolls={}) for piece in _transcribed(loaded, _EXAMPLES_PATH.value)]
+    pieces = list(_transcribed(loaded, _EXAMPLES_PATH.value))
     if not any(np.isfinite(piece.later).any() for piece in pieces):
         raise DataError(f"{_EXAMPLES_PATH.value}: no note is found of which anything could be learned.")
     if _ONSETS.value:
         performances = _transcribed(loaded, _ONSETS.value)
-        pieces += [dataclasses.replace(piece, rolls={}, louder=np.full_like(piece.louder, np.nan)) for piece in performances]
+        pieces += [dataclasses.replace(piece, louder=np.full_like(piece.louder, np.nan)) for piece in performances]
     examples = Examples(pieces)
     networks = [learn(examples, _WIDTH.value, _EPOCHS.value, _SEED.value + number) for number in range(_NETWORKS.value)]
-    weights = {name: np.stack([network[name] for network in networks]) for name in networks[0]}
-    with atomic.replacing(_OUTPUT.value) as unfinished, open(unfinished, "wb") as file:
-        np.savez(file, **cast(dict[str, Any], weights))
+    note_training.write(_OUTPUT.value, networks)
     if _VALIDATION.value:
-        before, after = scores(_transcribed(loaded, _VALIDATION.value), loaded.hparams, _OUTPUT.value)
+        heard = transcribe.rolls_of_examples(loaded.model, _VALIDATION.value, loaded.hparams)
+        before, after = scores(heard, loaded.hparams, _OUTPUT.value)
         for name, values in before.items():
             print(f"{name}: {values:.4f}, with the networks {after[name]:.4f}")
 
@@ -141,7 +136,7 @@ def piece(true: "Notes", rolls: Mapping[str, np.ndarray], hparams: "MelodicHPara
         louder[of_found] = true.velocity[of_true] - found.velocity[of_found]
     if np.isfinite(later).any():  # A recording may be late, and have another scale of loudness.
         later, louder = later - np.nanmedian(later), louder - np.nanmean(louder)
-    return Piece(true, rolls, found, strikes.own(found, rolls, as_heard), later, louder)
+    return Piece(found, strikes.own(found, rolls, as_heard), later, louder)
 
 
 class Examples:
@@ -212,30 +207,28 @@ def delay(velocity: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 def learn(examples: Examples, width: int, epochs: int, seed: int) -> dict[str, np.ndarray]:
     """The weights of a network trained on examples: those of one of `strikes.StrikeNetwork`."""
-    import keras
+    from polyamp.models import note_strikes, note_training
 
-    from polyamp.models import note_strikes
-
-    keras.utils.set_random_seed(seed)
-    rng = np.random.default_rng(seed)
-    steps = len(examples.notes) // _BATCH or 1
-    network = note_strikes.build(width, _HIDDEN, _DROPOUT)
-    rate = keras.optimizers.schedules.CosineDecay(_RATE, steps * epochs)
-    network.compile(keras.optimizers.AdamW(rate, weight_decay=_WEIGHT_DECAY), note_strikes.loss)
-    for epoch in range(1, epochs + 1):
-        batches = np.array_split(rng.permutation(examples.notes), steps)
-        losses = [network.train_on_batch(*examples.disturbed(batch, rng)) for batch in batches]
-        logging.info("epoch %d of %d, loss %.4f", epoch, epochs, np.mean(losses))
+    build = functools.partial(note_strikes.build, width, _HIDDEN, _DROPOUT)
+    network = note_training.trained(build, note_strikes.loss, examples, _BATCH, epochs, seed)
     return note_strikes.weights_of(network)
 
 
-def scores(pieces: "Iterator[Piece]", hparams: "MelodicHParams", which: str) -> tuple[dict[str, float], dict[str, float]]:
-    """The mean note F1 of pieces, by what has to be right, without and with networks of a file."""
+def scores(
+    heard: "Iterator[tuple[Notes, dict[str, np.ndarray]]]", hparams: "MelodicHParams", which: str
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The mean note F1 of pieces, by what has to be right, without and with networks of a file.
+
+    Args:
+        heard: Of each piece the true notes, and rolls.
+        hparams: The model's.
+        which: As `predict_strikes`.
+    """
     from polyamp import metrics, notes
 
     names = {"note_onset_f1": "note F1", "note_offset_f1": "with offsets", "note_velocity_f1": "with offsets and velocities"}
     without, having = (dataclasses.replace(hparams, predict_strikes=some) for some in ("", which))
-    both = [[metrics.note_metrics(one.true, notes.from_rolls(one.rolls, some)) for some in (without, having)] for one in pieces]
+    both = [[metrics.note_metrics(true, notes.from_rolls(rolls, some)) for some in (without, having)] for true, rolls in heard]
     before, after = (
         {text: float(np.mean([one[side][name] for one in both])) for name, text in names.items()} for side in (0, 1)
     )

@@ -40,8 +40,8 @@ def _answer(
         return layers.Dense(units, name=f"{kind}_{name}", **settings)
 
     there = around[..., 4:]
-    interval = ops.clip(ops.round(around[..., 2]), -strikes.MAX_INTERVAL, strikes.MAX_INTERVAL) + strikes.MAX_INTERVAL
-    pair = layers.Embedding(2 * strikes.MAX_INTERVAL + 1, width, name=f"{kind}_interval")(ops.cast(interval, "int32"))
+    interval = ops.cast(context.intervals(around, strikes.MAX_INTERVAL, ops), "int32")
+    pair = layers.Embedding(2 * strikes.MAX_INTERVAL + 1, width, name=f"{kind}_interval")(interval)
     pair += dense(width, "known", use_bias=False)(ops.stack(strikes.known(around, ops), axis=-1))
     pair += dense(width, "of_note")(own)[:, None]
     pair = dense(width, "pair", activation="relu")(ops.relu(pair))

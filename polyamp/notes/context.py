@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,14 @@ def around(notes: Notes, some: np.ndarray, before: int, after: int) -> np.ndarra
         there,
     ]
     return np.stack(columns, axis=-1).astype(np.float32)
+
+
+def intervals(around: Any, most: int, maths: Any = np) -> Any:
+    """The intervals of notes around, of at most so many semitones, as whole numbers from 0 to `2 * most`, of the same type.
+
+    `maths` computes: numpy, or `keras.ops`.
+    """
+    return maths.clip(maths.round(around[..., 2]), -most, most) + most
 
 
 def networks(weights: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:

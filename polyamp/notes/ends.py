@@ -104,7 +104,7 @@ def _inputs(notes: Notes, found: Candidates) -> _Inputs:
     """What all networks take alike."""
     index, note = np.unique(found.note, return_inverse=True)
     near = around(notes, index)
-    interval = np.clip(np.rint(near[..., 2]).astype(int), -MAX_INTERVAL, MAX_INTERVAL) + MAX_INTERVAL
+    interval = context.intervals(near, MAX_INTERVAL).astype(int)
     seconds = (found.seconds - notes.onset[found.note]).astype(np.float32)[:, None]
     onset, offset, there = near[note][..., [0, 1, 4]].transpose(2, 0, 1)
     pairs = np.stack(between(seconds, onset, offset)).reshape(NUM_BETWEEN, -1)

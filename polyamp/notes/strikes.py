@@ -145,7 +145,7 @@ class _Inputs(NamedTuple):
 def _inputs(notes: Notes, some: np.ndarray, own: np.ndarray) -> _Inputs:
     """What all networks take alike of some notes, whose indices are given."""
     near = context.around(notes, some, BEFORE, AFTER)
-    interval = np.clip(np.rint(near[..., 2]).astype(int), -MAX_INTERVAL, MAX_INTERVAL) + MAX_INTERVAL
+    interval = context.intervals(near, MAX_INTERVAL).astype(int)
     return _Inputs(own, interval, np.stack(known(near), axis=-1), near[..., 4:], values(near))
 
 

@@ -50,7 +50,7 @@ def test_learns_that_chords_are_struck_together(script, monkeypatch, tmp_path):
             before, after = (np.square(truth[known] - move).mean() for move in (0, moves[known, column]))
             assert after < 0.7 * before
     np.savez(tmp_path / "mine.npz", **{name: array[np.newaxis] for name, array in weights.items()})
-    before, after = script.scores(iter(pieces[12:]), HPARAMS, str(tmp_path / "mine.npz"))
+    before, after = script.scores(map(chords, (12, 13)), HPARAMS, str(tmp_path / "mine.npz"))
     assert after["with offsets and velocities"] > before["with offsets and velocities"] + 0.05
 
 
