@@ -17,7 +17,7 @@ from polyamp import hparams as hparams_lib
 from polyamp.errors import CheckpointError, HParamsError
 from polyamp.hparams import MelodicHParams
 from polyamp.naming import check_model_id
-from polyamp.notes import ends, strikes
+from polyamp.notes import ends, running_strikes, strikes
 
 if TYPE_CHECKING:
     import keras
@@ -199,7 +199,9 @@ def _resolved(stored: MelodicHParams, overrides: Mapping[str, Any], path: Path) 
     """
     resolved = hparams_lib.merge(stored, overrides)
     require_same_structure(stored, resolved, path)
-    for name, load in (("predict_ends", ends.load), ("predict_strikes", strikes.load)):
+    of_states = isinstance(resolved, hparams_lib.AutoregressiveHParams)
+    load_strikes = running_strikes.load if of_states else strikes.load
+    for name, load in (("predict_ends", ends.load), ("predict_strikes", load_strikes)):
         if getattr(resolved, name) and name not in resolved.unused():
             load(getattr(resolved, name))  # Not only when a recording has been heard.
     return resolved

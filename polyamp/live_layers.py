@@ -208,8 +208,8 @@ class RecurrenceStep:
         self._state = np.full(NUM_PITCHES, OFF)
         self._age = np.full(NUM_PITCHES, OLDEST)
 
-    def __call__(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """States, velocities in [0, 1] and times in frames, each `[88]`."""
+    def __call__(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """States, velocities in [0, 1], times in frames and probabilities of onsets, each `[88]`."""
         context = self._state * self._buckets + self._steps_of_age[self._age]
         gates = features.reshape(self._rows, -1) @ self._feature_kernel + self._biases[0]
         if self._table is not None:
@@ -224,7 +224,14 @@ class RecurrenceStep:
         heads = (self._hidden[-1] @ self._head_kernel + self._head_bias).reshape(NUM_PITCHES, -1)
         self._state = np.argmax(heads[:, :NUM_STATES] + self._boosts, axis=1)
         self._age = np.where(self._state >= ONSET, 0, np.minimum(self._age + 1, OLDEST))
-        return self._state, _sigmoid(heads[:, NUM_STATES]), heads[:, NUM_STATES + 1]
+        onset = _probabilities(heads[:, :NUM_STATES])[:, ONSET:].sum(axis=1)
+        return self._state, _sigmoid(heads[:, NUM_STATES]), heads[:, NUM_STATES + 1], onset
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    """Of each row."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

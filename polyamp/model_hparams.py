@@ -44,7 +44,7 @@ ROLL_SETTINGS = frozenset(
     | {"decay_frame_weights", "frame_weight_onset", "onsets_true_weighing", "offsets_true_weighing", "frames_true_weighing"}
     | {"onset_loss_weight", "offset_loss_weight", "frame_loss_weight", "velocity_loss_weight", "teacher_share"}
     | {"predict_onset_threshold", "predict_frame_threshold", "predict_offset_threshold", "predict_offset_weight"}
-    | {"predict_ends", "predict_strikes", "active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement"}
+    | {"predict_ends", "active_onset_threshold", "min_note_ms", "onset_peak_picking", "onset_refinement"}
     | {"predict_level_db"}
 )
 
@@ -163,7 +163,8 @@ class MelodicHParams:
     predict_frame_threshold: float = probability(0.5)
     predict_offset_threshold: float = probability(0.5)
     predict_offset_weight: float = field(0.0, 0.0, 1000.0)  # Above 0: notes end where most likely (`from_rolls`).
-    predict_strikes: str = field("")  # As `predict_ends`: when and how loud notes are struck (`notes.strikes`).
+    # Says when and how loud notes are struck, as `predict_ends` (`notes.strikes`; of states `notes.running_strikes`).
+    predict_strikes: str = field("")
     predict_ends: str = field("")  # Network that says when notes end (`notes.ends`): "pianos", or a file. Empty: none.
     active_onset_threshold: float = probability(0.5)  # An onset above this makes its frame active; 0: never.
     min_note_ms: float = field(0.0, 0.0, 10_000.0)
@@ -257,7 +258,15 @@ class TimbreHParams(MelodicHParams):
 
     UNUSED = (
         ROLL_SETTINGS
-        | {"onset_bias_ms", "velocity_smoothing", "spec_type", "architecture", "predict_balance", "predict_balance_of"}
+        | {
+            "predict_strikes",
+            "onset_bias_ms",
+            "velocity_smoothing",
+            "spec_type",
+            "architecture",
+            "predict_balance",
+            "predict_balance_of",
+        }
         | {"spec_fmin", "spec_n_bins", "cqt_bins_per_octave", "mel_fmax", "mel_window"}
         | {f.name for f in dataclasses.fields(MelodicHParams) if f.metadata["only"][:1] == ("architecture",)}
     )

@@ -12,6 +12,7 @@ from polyamp.audio import balance
 from polyamp.errors import CheckpointError
 from polyamp.hparams import AutoregressiveHParams, MelodicHParams
 from polyamp.live_layers import RecurrenceStep, Weights, acoustic_step, spectrum_step
+from polyamp.notes.states import StateFrame
 from polyamp.windows import filled
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ class StateNetwork:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _rolls(frames: Iterable["StateFrame"]) -> dict[str, np.ndarray]:
+def _rolls(frames: Iterable[StateFrame]) -> dict[str, np.ndarray]:
     """Frames, which may be none, as rolls `[time, 88]`."""
     found = list(frames)
     rolls = {"state": np.zeros((len(found), constants.NUM_PITCHES), np.int32)}
-    for name in ("velocity", "timing"):
+    for name in ("velocity", "timing", "onset"):
         rolls[name] = np.zeros(rolls["state"].shape, np.float32)
     for row, frame in enumerate(found):
         for name, roll in rolls.items():
@@ -67,23 +68,6 @@ def load(path: Path, hparams: MelodicHParams) -> StateNetwork:
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: does not fit the settings beside it ({error}).") from error
     return network
-
-
-@dataclasses.dataclass(frozen=True)
-class StateFrame:
-    """What is answered for one frame.
-
-    Attributes:
-        number: Of the frame; frame `t` is at sample `t * hop_length`.
-        state: `[88]`, see `polyamp.notes.states`.
-        velocity: `[88]` in [0, 1], of the notes that begin there.
-        timing: `[88]`, by how many frames a note begins or ends after the frame's time.
-    """
-
-    number: int
-    state: np.ndarray
-    velocity: np.ndarray
-    timing: np.ndarray
 
 
 class StateStream:

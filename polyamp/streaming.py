@@ -8,10 +8,13 @@ from numpy.typing import ArrayLike
 
 from polyamp import checkpoint, constants, state_stream
 from polyamp.audio import reading
+from polyamp.autoregressive_hparams import AutoregressiveHParams
 from polyamp.errors import DataError
-from polyamp.notes import Notes, arrays, states
+from polyamp.notes import Notes, arrays, running_strikes, states
 from polyamp.notes.dynamics import RunningVelocities
-from polyamp.state_stream import StateFrame, StateNetwork, StateStream
+from polyamp.notes.running_strikes import RunningStrikes
+from polyamp.notes.states import StateFrame
+from polyamp.state_stream import StateNetwork, StateStream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +57,8 @@ class StreamingTranscriber:
         self._stream = StateStream(network)
         self._begun = np.full(constants.NUM_PITCHES, np.nan)  # When the notes that sound began, seconds.
         self._ended = np.full(constants.NUM_PITCHES, -np.inf)  # When the last note of each pitch ended, seconds.
-        self._velocities = RunningVelocities(network.hparams.velocity_smoothing)
+        self._strikes = _strikes(self._hparams)
+        self._velocities = RunningVelocities(0.0 if self._strikes else self._hparams.velocity_smoothing)
         self._is_finished = False
 
     @classmethod
@@ -117,6 +121,8 @@ class StreamingTranscriber:
         """What the states of frames tell: of each frame ends first."""
         events: list[NoteEvent] = []
         for frame in frames:
+            if self._strikes:
+                frame = self._strikes.next(frame)
             position = frame.number + frame.timing.astype(np.float64)
             events += self._ends(~np.isnan(self._begun) & (frame.state != states.SUSTAIN), position)
             begins = np.flatnonzero(frame.state >= states.ONSET)
@@ -140,6 +146,13 @@ class StreamingTranscriber:
 
     def _seconds(self, position: np.ndarray) -> np.ndarray:
         return position / self._hparams.frames_per_second - self._hparams.onset_bias_ms / 1000.0
+
+
+def _strikes(hparams: AutoregressiveHParams) -> RunningStrikes | None:
+    """What moves onsets and velocities, if `predict_strikes` says so."""
+    if not hparams.predict_strikes:
+        return None
+    return RunningStrikes(running_strikes.load(hparams.predict_strikes), hparams.frames_per_second)
 
 
 def to_notes(events: Iterable[NoteEvent]) -> Notes:

@@ -11,7 +11,7 @@ from polyamp.audio import level
 from polyamp.audio.reading import Blocks
 from polyamp.data.note_lists import note_list
 from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
-from polyamp.notes import Notes, instruments, states
+from polyamp.notes import Notes, instruments, running_strikes, states
 from polyamp.notes.dynamics import running_velocities
 from polyamp.roll_stream import RollNetwork
 from polyamp.state_stream import StateNetwork
@@ -81,12 +81,21 @@ def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str,
 def rolls_of_examples(
     model: Model, examples_path: str, hparams: MelodicHParams
 ) -> Iterator[tuple[Notes, dict[str, np.ndarray]]]:
-    """Of each example of TFRecords its true notes, and what a Melodic model answers; both as predictions hear it."""
+    """Of each example of TFRecords its true notes, and what a model answers; both as predictions hear it.
+
+    Args:
+        model: A Melodic or Full model; or an Autoregressive one, of which it is as of `predict_states`.
+        examples_path: The TFRecords.
+        hparams: The model's.
+    """
     from tqdm import tqdm
 
     from polyamp.data import pipeline
 
     for example in tqdm(pipeline.whole_examples(examples_path), unit="example", disable=None):
+        if isinstance(hparams, AutoregressiveHParams):
+            yield example.notes, predict_states(model, [example.audio], hparams)
+            continue
         heard, stretch = as_heard(functools.partial(_one_block, example.audio), hparams)
         yield notes.stretched(example.notes, stretch), rolls_of(model, heard, hparams)
 
@@ -121,7 +130,7 @@ def predict_states(model: Model, blocks: Iterable[np.ndarray], hparams: Autoregr
         hparams: The model's.
 
     Returns:
-        "state" int32, "velocity" and "timing" float32, each `[1 + samples // hop_length, 88]`.
+        "state" int32, "velocity", "timing" and "onset" float32, each `[1 + samples // hop_length, 88]`.
     """
     if isinstance(model, StateNetwork):
         return model.predict(blocks)
@@ -143,12 +152,16 @@ def notes_of_states(rolls: Mapping[str, np.ndarray], hparams: AutoregressiveHPar
     """The notes that an Autoregressive model's answers mean.
 
     Args:
-        rolls: As `predict_states` gives them.
+        rolls: As `predict_states` gives them; "onset" is read only by `predict_strikes`.
         hparams: The model's.
         rounded: Times are those of frames, not between them, and not moved by `onset_bias_ms`.
     """
     state, rate = rolls["state"], hparams.frames_per_second
-    velocity = running_velocities(state >= states.ONSET, rolls["velocity"], rate, hparams.velocity_smoothing)
+    if hparams.predict_strikes:
+        rolls = running_strikes.as_struck(rolls, hparams.predict_strikes, rate)
+        velocity = rolls["velocity"]
+    else:
+        velocity = running_velocities(state >= states.ONSET, rolls["velocity"], rate, hparams.velocity_smoothing)
     if rounded:
         return states.to_notes(state, velocity, rate)
     return states.to_notes(state, velocity, rate, hparams.onset_bias_ms, rolls["timing"])

@@ -1,8 +1,11 @@
-"""Learns when and how loud notes are struck, given what a Melodic model heard and the notes around: `polyamp.notes.strikes`.
+"""Learns when and how loud notes are struck, given what a model heard and the notes around, for `predict_strikes`.
 
     python scripts/fit_strikes.py --model_dir=runs --load_id=ID --examples_path='train.tfrecord-*' \\
         --validation_examples_path='validation.tfrecord-*' --output=strikes.npz
     python polyamp_runner.py --mode=predict --hparams='{"predict_strikes": "strikes.npz"}' ...
+
+For `--model_type=AUTOREGRESSIVE` the notes around are those before (`polyamp.notes.running_strikes`), else those before and
+after (`polyamp.notes.strikes`).
 
 Each example is transcribed, once. Of every note found that is one of the true ones, a network learns how much later and
 louder than heard it is. Training pieces are heard too well to learn much from, so velocities are disturbed as rooms and other
@@ -16,7 +19,7 @@ import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
@@ -30,8 +33,9 @@ if TYPE_CHECKING:
     from polyamp.notes import Notes
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models; by default those of the package.")
-_LOAD_ID = flags.DEFINE_string("load_id", "*", "Which Melodic checkpoint, as for polyamp_runner.py.")
-_LOAD_FULL = flags.DEFINE_bool("load_full", False, "It is a Full model's, of which the part is taken.")
+_MODEL_TYPE = flags.DEFINE_enum("model_type", "MELODIC", ["MELODIC", "AUTOREGRESSIVE"], "What hears.")
+_LOAD_ID = flags.DEFINE_string("load_id", "*", "Which checkpoint, as for polyamp_runner.py.")
+_LOAD_FULL = flags.DEFINE_bool("load_full", False, "It is a Full model's, of which the Melodic part is taken.")
 _EXAMPLES_PATH = flags.DEFINE_string("examples_path", None, "TFRecords to learn from.", required=True)
 _ONSETS = flags.DEFINE_string(
     "onsets_examples_path",
@@ -68,13 +72,15 @@ class Piece:
     """A transcription, and what may be learned from it.
 
     Attributes:
-        found: Notes that were found.
-        own: What is known of each by itself: see `strikes.own`.
+        velocity: Of each note that was found, in units of MIDI velocity.
+        own: What is known of each by itself: see `strikes.own` or `running_strikes.Begun`.
+        around: The notes around it: see `context.around`.
         later, louder: What to add to onsets, seconds, and velocities; no number for what is none of the true notes.
     """
 
-    found: "Notes"
+    velocity: np.ndarray
     own: np.ndarray
+    around: np.ndarray
     later: np.ndarray
     louder: np.ndarray
 
@@ -94,7 +100,7 @@ def _fit() -> None:
     atomic.check_replaceable(_OUTPUT.value)
     for path in filter(None, (_EXAMPLES_PATH.value, _ONSETS.value, _VALIDATION.value)):
         records.check_labelled(records.expand_paths(path))
-    loaded = predict.load("MELODIC", _MODEL_DIR.value, _LOAD_ID.value, None, _LOAD_FULL.value, {})
+    loaded = predict.load(_MODEL_TYPE.value, _MODEL_DIR.value, _LOAD_ID.value, None, _LOAD_FULL.value, {})
     pieces = list(_transcribed(loaded, _EXAMPLES_PATH.value))
     if not any(np.isfinite(piece.later).any() for piece in pieces):
         raise DataError(f"{_EXAMPLES_PATH.value}: no note is found of which anything could be learned.")
@@ -121,22 +127,51 @@ def _transcribed(loaded: "Loaded", examples_path: str) -> "Iterator[Piece]":
 
 def piece(true: "Notes", rolls: Mapping[str, np.ndarray], hparams: "MelodicHParams") -> Piece:
     """What may be learned from rolls, beside the true notes."""
-    import mir_eval
+    from polyamp.hparams import AutoregressiveHParams
 
+    heard = _begun if isinstance(hparams, AutoregressiveHParams) else _decoded
+    onset, pitch, velocity, own, around = heard(rolls, hparams)
+    later, louder = _beside(true, onset, pitch, velocity)
+    return Piece(velocity, own, around, later, louder)
+
+
+def _decoded(rolls: Mapping[str, np.ndarray], hparams: "MelodicHParams") -> tuple[np.ndarray, ...]:
+    """Onsets, MIDI pitches, velocities, and what is known of notes and of those around, of a Melodic model's rolls."""
     from polyamp import notes
-    from polyamp.metrics.note import intervals_and_pitches
     from polyamp.notes import strikes
 
     as_heard = dataclasses.replace(hparams, predict_strikes="", predict_ends="", velocity_smoothing=0.0)
     found = notes.from_rolls(rolls, as_heard)
-    later, louder = np.full((2, len(found)), np.nan)
-    both = *intervals_and_pitches(true), *intervals_and_pitches(found)
-    for of_true, of_found in mir_eval.transcription.match_notes(*both, offset_ratio=None):
-        later[of_found] = true.onset[of_true] - found.onset[of_found]
-        louder[of_found] = true.velocity[of_true] - found.velocity[of_found]
+    return found.onset, found.pitch, found.velocity, strikes.own(found, rolls, as_heard), strikes.around(found)
+
+
+def _begun(rolls: Mapping[str, np.ndarray], hparams: "MelodicHParams") -> tuple[np.ndarray, ...]:
+    """The same of an Autoregressive model's rolls."""
+    from polyamp import constants
+    from polyamp.notes import context, running_strikes
+
+    memory = running_strikes.Memory(hparams.frames_per_second)
+    sizes = (4,), (running_strikes.NUM_OWN,), (running_strikes.BEFORE, context.NUM_AROUND)
+    nothing = [np.zeros((0, *size), np.float32) for size in sizes]
+    begun = [(some.heard, some.own, some.around) for some in map(memory.next, running_strikes.frames(rolls)) if some]
+    heard, own, around = (np.concatenate(parts) for parts in zip(nothing, *begun, strict=True))
+    return heard[:, 0], heard[:, 2] + constants.MIN_MIDI_PITCH, heard[:, 3], own, around
+
+
+def _beside(true: "Notes", onset: np.ndarray, pitch: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How much later and louder than found notes the true ones are; no number for what is none of these."""
+    import mir_eval
+
+    from polyamp.metrics.note import intervals_and_pitches
+
+    later, louder = np.full((2, len(onset)), np.nan)
+    found = np.stack([onset, onset + 1], axis=1), mir_eval.util.midi_to_hz(pitch.astype(np.float64))
+    for of_true, of_found in mir_eval.transcription.match_notes(*intervals_and_pitches(true), *found, offset_ratio=None):
+        later[of_found] = true.onset[of_true] - onset[of_found]
+        louder[of_found] = true.velocity[of_true] - velocity[of_found]
     if np.isfinite(later).any():  # A recording may be late, and have another scale of loudness.
         later, louder = later - np.nanmedian(later), louder - np.nanmean(louder)
-    return Piece(found, strikes.own(found, rolls, as_heard), later, louder)
+    return later, louder
 
 
 class Examples:
@@ -144,16 +179,16 @@ class Examples:
 
     Attributes:
         notes: Their numbers.
+        sizes: How many numbers are known of each by itself, and how many notes around.
     """
 
     def __init__(self, pieces: Sequence[Piece]):
-        from polyamp.notes import strikes
-
-        self._own = np.concatenate([one.own for one in pieces])
-        self._around = np.concatenate([strikes.around(one.found) for one in pieces])
-        self._velocity = np.concatenate([one.found.velocity for one in pieces])
+        self._own, self._around, self._velocity = (
+            np.concatenate([getattr(one, name) for one in pieces]) for name in ("own", "around", "velocity")
+        )
         self._truth = np.concatenate([np.stack([1e3 * one.later, one.louder], axis=-1) for one in pieces])
         self.notes = np.flatnonzero(np.isfinite(self._truth[:, 0]))
+        self.sizes = self._own.shape[1], self._around.shape[1]
 
     def disturbed(self, notes: np.ndarray, rng: np.random.Generator) -> "tuple[dict[str, np.ndarray], np.ndarray]":
         """What the network takes of some notes, and what it is to learn (`note_strikes.loss`)."""
@@ -209,7 +244,7 @@ def learn(examples: Examples, width: int, epochs: int, seed: int) -> dict[str, n
     """The weights of a network trained on examples: those of one of `strikes.StrikeNetwork`."""
     from polyamp.models import note_strikes, note_training
 
-    build = functools.partial(note_strikes.build, width, _HIDDEN, _DROPOUT)
+    build = functools.partial(note_strikes.build, width, _HIDDEN, _DROPOUT, *examples.sizes)
     network = note_training.trained(build, note_strikes.loss, examples, _BATCH, epochs, seed)
     return note_strikes.weights_of(network)
 
@@ -224,11 +259,13 @@ def scores(
         hparams: The model's.
         which: As `predict_strikes`.
     """
-    from polyamp import metrics, notes
+    from polyamp import metrics, notes, transcribe
+    from polyamp.hparams import AutoregressiveHParams
 
+    decode: Any = transcribe.notes_of_states if isinstance(hparams, AutoregressiveHParams) else notes.from_rolls
     names = {"note_onset_f1": "note F1", "note_offset_f1": "with offsets", "note_velocity_f1": "with offsets and velocities"}
     without, having = (dataclasses.replace(hparams, predict_strikes=some) for some in ("", which))
-    both = [[metrics.note_metrics(true, notes.from_rolls(rolls, some)) for some in (without, having)] for true, rolls in heard]
+    both = [[metrics.note_metrics(true, decode(rolls, some)) for some in (without, having)] for true, rolls in heard]
     before, after = (
         {text: float(np.mean([one[side][name] for one in both])) for name, text in names.items()} for side in (0, 1)
     )

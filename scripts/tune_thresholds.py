@@ -117,7 +117,7 @@ def _heard(loaded: "Loaded", audio: "np.ndarray") -> "Decode":
     def decode(settings: Any) -> "Notes":
         step = live_layers.RecurrenceStep(weights, settings)
         rolls = (np.stack(of_frames) for of_frames in zip(*map(step, features), strict=True))
-        return transcribe.notes_of_states(dict(zip(("state", "velocity", "timing"), rolls, strict=True)), settings)
+        return transcribe.notes_of_states(dict(zip(("state", "velocity", "timing", "onset"), rolls, strict=True)), settings)
 
     return decode
 

@@ -260,7 +260,7 @@ def test_notes_of_a_pitch_do_not_overlap_whatever_the_timing():
         of_pitch = whole[whole.pitch == pitch]
         assert (of_pitch.onset[1:] >= of_pitch.offset[:-1]).all() and (of_pitch.offset > of_pitch.onset).all()
     transcriber = streaming.StreamingTranscriber(state_stream.of_model(models.build("AUTOREGRESSIVE", settings), settings))
-    frames = [state_stream.StateFrame(t, drawn[t], velocity[t], timing[t]) for t in range(300)]
+    frames = [states.StateFrame(t, drawn[t], velocity[t], timing[t], velocity[t]) for t in range(300)]
     transcriber._stream = types.SimpleNamespace(push=lambda block: frames, finish=list, num_frames=300)
     live = streaming.to_notes(transcriber.push(np.zeros(1)) + transcriber.finish())
     assert len(live) == len(whole) > 5000

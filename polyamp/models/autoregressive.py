@@ -151,7 +151,7 @@ class RecurrentPart(keras.Model):
     """Of a built model the part from features to answers, run freely, with a carry that one call hands to the next.
 
     Called with a dict "features" `[batch, time, ...]` and "carry" (see `initial_carry`); answers a dict of "state" int32,
-    "velocity" and "timing" `[batch, time, 88]`, and "carry".
+    "velocity", "timing" and "onset" `[batch, time, 88]`, and "carry".
     """
 
     def __init__(self, model: keras.Model):

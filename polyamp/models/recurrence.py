@@ -158,11 +158,11 @@ class StateRecurrence(Float32Layer):
             top: Outputs of the last layer, `[time, row, units]`.
 
         Returns:
-            "state" int32, "velocity" and "timing" float32, each `[batch, time, 88]`.
+            "state" int32, "velocity", "timing" and "onset", the probability of one, float32, each `[batch, time, 88]`.
         """
         answers = self._answers(top)
-        del answers["logits"]
-        return answers | {"state": self._by_pitch(states[..., None])[..., 0]}
+        onset = ops.sum(ops.softmax(answers.pop("logits"), axis=-1)[..., ONSET:], axis=-1)
+        return answers | {"onset": onset, "state": self._by_pitch(states[..., None])[..., 0]}
 
     def _answers(self, top):
         """Of the last layer's outputs "logits" `[batch, time, 88, 5]`, "velocity" and "timing" `[batch, time, 88]`."""

@@ -22,18 +22,26 @@ def around(notes: Notes, some: np.ndarray, before: int, after: int) -> np.ndarra
         float32 `[some, before + after, NUM_AROUND]`: seconds of onset and offset after the note's onset; semitones above it;
         how much louder, in 30 units of MIDI velocity; and 1, or 0 where there is no such note.
     """
-    own = some[:, None]
-    index = own + np.concatenate([np.arange(-before, 0), np.arange(1, after + 1)])
+    index = some[:, np.newaxis] + np.concatenate([np.arange(-before, 0), np.arange(1, after + 1)])
     there = (index >= 0) & (index < len(notes))
-    index = np.clip(index, 0, len(notes) - 1)
-    columns = [
-        notes.onset[index] - notes.onset[own],
-        notes.offset[index] - notes.onset[own],
-        notes.pitch[index] - notes.pitch[own],
-        (notes.velocity[index] - notes.velocity[own]) / 30,
-        there,
-    ]
-    return np.stack(columns, axis=-1).astype(np.float32)
+    return beside(_rows(notes, some), _rows(notes, np.clip(index, 0, len(notes) - 1)), there)
+
+
+def _rows(notes: Notes, index: np.ndarray) -> np.ndarray:
+    """Onset, offset, pitch and velocity of some notes, `[..., 4]`."""
+    return np.stack([values[index] for values in (notes.onset, notes.offset, notes.pitch, notes.velocity)], axis=-1)
+
+
+def beside(some: np.ndarray, others: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Notes seen from others, as of `around`.
+
+    Args:
+        some: Onset, offset, pitch and velocity of each, `[some, 4]`.
+        others: Of the notes around, `[some, around, 4]`.
+        there: Whether there is such a note, `[some, around]`.
+    """
+    differences = (others - some[:, np.newaxis, [0, 0, 2, 3]]) / [1, 1, 1, 30]
+    return np.concatenate([differences, there[..., np.newaxis]], axis=-1).astype(np.float32)
 
 
 def intervals(around: Any, most: int, maths: Any = np) -> Any:
@@ -66,13 +74,14 @@ def dense(values: np.ndarray, weights: Mapping[str, np.ndarray], name: str) -> n
 
 
 def load(
-    setting: str, which: str, kinds: tuple[str, ...], script: str, build: Callable[[dict[str, np.ndarray]], _Network]
+    setting: str, which: str, name: str, kinds: tuple[str, ...], script: str, build: Callable[[dict[str, np.ndarray]], _Network]
 ) -> _Network:
-    """Networks of a file beside this module, `<what>_<which>.npz` for the setting `predict_<what>`, or of another file.
+    """Networks of a file beside this module, `<name>_<which>.npz`, or of another file.
 
     Args:
         setting: The name of the setting.
         which: One of the kinds, or the path of a file.
+        name: What the files of those that ship are called.
         kinds: Those that ship.
         script: What writes such files.
         build: Makes networks of a file's arrays; if these do not fit together it raises ValueError, KeyError, IndexError or
@@ -81,9 +90,8 @@ def load(
     Raises:
         PolyampError: There is no such file, or it is another one.
     """
-    shipped = f"{setting.removeprefix('predict_')}_{which}.npz"
     try:
-        with np.load(Path(__file__).with_name(shipped) if which in kinds else which) as file:
+        with np.load(Path(__file__).with_name(f"{name}_{which}.npz") if which in kinds else which) as file:
             return build(dict(file))
     except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
         neither = f"is neither {', '.join(kinds)} nor a file by {script}"

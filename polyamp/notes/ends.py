@@ -133,7 +133,7 @@ def load(which: str) -> EndNetwork:
     Raises:
         PolyampError: There is no such file, or it is another one.
     """
-    return context.load("predict_ends", which, constants.END_KINDS, "scripts/fit_ends.py", _checked)
+    return context.load("predict_ends", which, "ends", constants.END_KINDS, "scripts/fit_ends.py", _checked)
 
 
 def _checked(weights: dict[str, np.ndarray]) -> EndNetwork:

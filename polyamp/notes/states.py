@@ -3,6 +3,8 @@
 Every pitch is in one state at every frame (Kwon, Jeong and Nam 2020, section 2.1).
 """
 
+import dataclasses
+
 import numpy as np
 
 from polyamp import constants
@@ -16,6 +18,25 @@ SHORTEST = 1e-3  # Seconds that a note lasts at least.
 # Frames since the onset at which the next step of a pitch's age begins.
 AGE_STEPS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 OLDEST = AGE_STEPS[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class StateFrame:
+    """What is answered for one frame.
+
+    Attributes:
+        number: Of the frame; frame `t` is at sample `t * hop_length`.
+        state: `[88]`, integers.
+        velocity: `[88]` in [0, 1], of the notes that begin there.
+        timing: `[88]`, by how many frames a note begins or ends after the frame's time.
+        onset: `[88]`, the probability that a note begins there, whether the pitch sounded or not.
+    """
+
+    number: int
+    state: np.ndarray
+    velocity: np.ndarray
+    timing: np.ndarray
+    onset: np.ndarray
 
 
 def boosts(onset_boost: float, offset_boost: float) -> np.ndarray:

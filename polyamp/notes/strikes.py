@@ -7,32 +7,26 @@ true notes (`scripts/fit_strikes.py`) moves every onset and velocity towards wha
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from polyamp import constants
 from polyamp.hparams import MelodicHParams
-from polyamp.notes import context
+from polyamp.notes import context, strike_network
 from polyamp.notes.arrays import Notes
-from polyamp.notes.context import dense
+from polyamp.notes.strike_network import StrikeNetwork, log_odds
 
 BEFORE = AFTER = 20  # Notes around that count, in the order of their onsets.
-NUM_OWN, NUM_KNOWN = 12, 12  # Numbers per note, and per note around one.
-MAX_INTERVAL = 36  # Semitones; what is farther counts as that far.
-HEADS = 4  # Weighted means of the notes around.
-REACH = 5.0  # Units; onsets that are farther from a note's own count as that far.
-UNIT = 30.0  # Milliseconds, or units of velocity, in which these means are.
+NUM_OWN = 12  # Numbers per note.
 
 _SHORTEST = 0.03  # Seconds that a note lasts at least, if its onset is moved.
 _MOST = np.array([0.1, 30.0])  # Seconds and units of velocity by which a note is moved at most.
-_PAIRS = 16_384  # Of notes and notes around, at a time, for the sake of memory.
-_LEAST = 1e-3  # Probabilities count as at least that far from certain.
+_STEP = 50  # Notes at a time: what of these is computed fits into a cache.
 
 
-def around(notes: Notes) -> np.ndarray:
-    """The notes around each: see `context.around`."""
-    return context.around(notes, np.arange(len(notes)), BEFORE, AFTER)
+def around(notes: Notes, some: slice = slice(None)) -> np.ndarray:
+    """The notes around each, or each of some: see `context.around`."""
+    return context.around(notes, np.arange(len(notes))[some], BEFORE, AFTER)
 
 
 def own(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> np.ndarray:
@@ -55,115 +49,11 @@ def own(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) 
         at = np.clip(frame + frames, 0, max(len(rolls[name]) - 1, 0))
         return np.clip(np.nan_to_num(rolls[name][at, pitch].astype(np.float32)), 0, 1)
 
-    def log_odds(probability: np.ndarray) -> np.ndarray:
-        clipped = np.clip(probability, _LEAST, 1 - _LEAST)
-        return np.clip(np.log(clipped / (1 - clipped)) / 4, -2, 2)
-
     columns = [(notes.velocity - 60) / 30, np.clip(notes.offset - notes.onset, 0, 2)]
     columns += [(near("velocity", frames) * constants.MAX_MIDI_VELOCITY - notes.velocity) / 30 for frames in (-1, 0, 1, 2)]
     columns += [log_odds(near("onset", frames)) for frames in (-1, 0, 1)]
     columns += [log_odds(near("frame", frames)) for frames in (0, 1, 3)]
     return np.stack(columns, axis=-1).astype(np.float32)
-
-
-def known(around: Any, maths: Any = np) -> list[Any]:
-    """What is known of notes around but their interval: `NUM_KNOWN` arrays `[..., around]`.
-
-    `maths` computes: numpy, or `keras.ops`.
-    """
-    onset, offset, velocity = around[..., 0], around[..., 1], around[..., 3]
-    return [
-        *(maths.exp(-maths.square(onset / scale)) for scale in (0.015, 0.03, 0.06, 0.12)),
-        *(maths.tanh(onset / scale) for scale in (0.02, 0.05, 0.15, 0.5, 2.0)),
-        maths.tanh((offset - onset) / 0.3),
-        velocity,
-        maths.abs(velocity),
-    ]
-
-
-def values(around: Any, maths: Any = np) -> list[Any]:
-    """Of which means of the notes around are taken: their onsets and velocities, beside the note's own, in `UNIT`."""
-    return [maths.clip(around[..., 0] * (1000 / UNIT), -REACH, REACH), around[..., 3] * (30 / UNIT)]
-
-
-class StrikeNetwork:
-    """Says how much later and louder than heard notes are struck.
-
-    There are two of a kind, for onsets and for velocities. Layers over pairs of a note and one around answer how much the
-    latter counts in weighted means of onsets (or velocities), a softmax in which the note itself has a place, too
-    ("attention"; Bahdanau et al. 2015). These means, how much they count, and sum and maximum of the pairs' answers
-    ("deep sets"; Zaheer et al. 2017) go with what is known of the note through two layers more. The mean of what several
-    such networks say counts.
-
-    Args:
-        weights: By name, each with the networks as its first axis, and onset and velocity as its second: "interval"
-            `[2 * MAX_INTERVAL + 1, width]`, "known" `[NUM_KNOWN, width]`, "means" `[HEADS, 1]`; kernels "of_note"
-            `[NUM_OWN, width]`, "pair" `[width, width]`, "counts" `[width, HEADS]`, "first", "second" and "answer"
-            `[..., 1]`, and of these "<name>_bias".
-    """
-
-    def __init__(self, weights: Mapping[str, np.ndarray]):
-        self._networks = context.networks(weights)
-        if any(array.ndim < 2 or len(array) != 2 for network in self._networks for array in network.values()):
-            raise ValueError("it is not about onsets and velocities")
-
-    def moves(self, notes: Notes, own: np.ndarray) -> np.ndarray:
-        """Seconds and units of MIDI velocity to be added to those of notes, float32 `[notes, 2]`.
-
-        Args:
-            notes: As decoded.
-            own: See `own`.
-        """
-        moves = np.zeros((len(notes), 2), np.float32)
-        for first in range(0, len(notes), step := _PAIRS // (BEFORE + AFTER)):
-            rows = slice(first, first + step)
-            inputs = _inputs(notes, np.arange(len(notes))[rows], own[rows])
-            for side in range(2):
-                some = ({name: array[side] for name, array in network.items()} for network in self._networks)
-                moves[rows, side] = np.mean([_moves(weights, inputs, side) for weights in some], axis=0)
-        return moves * np.array([1e-3, 1.0], np.float32)
-
-
-class _Inputs(NamedTuple):
-    """What networks take of some notes.
-
-    Attributes:
-        own: See `own`.
-        interval: Of the notes around, from 0, `[notes, around]`.
-        known: Of these, `[notes, around, NUM_KNOWN]`.
-        there: Whether there is such a note, 0 or 1, `[notes, around, 1]`.
-        values: See `values`.
-    """
-
-    own: np.ndarray
-    interval: np.ndarray
-    known: np.ndarray
-    there: np.ndarray
-    values: list[np.ndarray]
-
-
-def _inputs(notes: Notes, some: np.ndarray, own: np.ndarray) -> _Inputs:
-    """What all networks take alike of some notes, whose indices are given."""
-    near = context.around(notes, some, BEFORE, AFTER)
-    interval = context.intervals(near, MAX_INTERVAL).astype(int)
-    return _Inputs(own, interval, np.stack(known(near), axis=-1), near[..., 4:], values(near))
-
-
-def _moves(weights: Mapping[str, np.ndarray], inputs: _Inputs, side: int) -> np.ndarray:
-    """What one network says of some notes: of onsets, in milliseconds (side 0), or of velocities (1)."""
-    own, there = inputs.own, inputs.there
-    pair = weights["interval"][inputs.interval] + inputs.known @ weights["known"]
-    pair += (own @ weights["of_note"] + weights["of_note_bias"])[:, np.newaxis]
-    pair = dense(np.maximum(pair, 0, out=pair), weights, "pair")
-    counts = pair @ weights["counts"] + weights["counts_bias"] - 1e9 * (1 - there)
-    highest = np.maximum(counts.max(axis=1, keepdims=True), 0)
-    counts = np.exp(counts - highest)
-    counts /= counts.sum(axis=1, keepdims=True) + np.exp(-highest)  # The note itself counts e⁰.
-    means = (counts * inputs.values[side][..., np.newaxis]).sum(axis=1)
-    pair *= there
-    hidden = np.concatenate([own, means, counts.sum(axis=1), pair.sum(axis=1) / 10, pair.max(axis=1)], axis=-1)
-    hidden = dense(dense(hidden, weights, "first"), weights, "second")
-    return (10 * (hidden @ weights["answer"] + weights["answer_bias"]) + UNIT * (means @ weights["means"]))[:, 0]
 
 
 def load(which: str) -> StrikeNetwork:
@@ -175,16 +65,13 @@ def load(which: str) -> StrikeNetwork:
     Raises:
         PolyampError: There is no such file, or it is another one.
     """
-    return context.load("predict_strikes", which, constants.STRIKE_KINDS, "scripts/fit_strikes.py", _checked)
+    return strike_network.load(which, "strikes", constants.STRIKE_KINDS, NUM_OWN)
 
 
-def _checked(weights: dict[str, np.ndarray]) -> StrikeNetwork:
-    """Networks of weights that fit together: of two notes they say something."""
-    network = StrikeNetwork(weights)
-    if weights["interval"].shape[-2] != 2 * MAX_INTERVAL + 1:
-        raise ValueError(f"it does not know {2 * MAX_INTERVAL + 1} intervals")
-    network.moves(Notes.of([0.0, 0.0], [1.0, 1.0], [60, 64]), np.zeros((2, NUM_OWN), np.float32))
-    return network
+def _moves(network: StrikeNetwork, notes: Notes, own: np.ndarray) -> np.ndarray:
+    """What a network says of notes of which `own` is known: see `StrikeNetwork.moves`."""
+    steps = (slice(first, first + _STEP) for first in range(0, len(notes), _STEP))
+    return np.concatenate([network.moves(own[some], around(notes, some)) for some in steps])
 
 
 def as_struck(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Notes:
@@ -206,7 +93,7 @@ def as_struck(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHPa
     network = load(hparams.predict_strikes)
     if not len(notes):
         return notes
-    moves = network.moves(notes, own(notes, rolls, hparams)).astype(np.float64)
+    moves = _moves(network, notes, own(notes, rolls, hparams)).astype(np.float64)
     moves -= [np.median(moves[:, 0]), moves[:, 1].mean()]
     later, louder = np.clip(moves, -_MOST, _MOST).T * min(1.0, (len(notes) - 1) / AFTER)
     velocity = np.clip(np.rint(notes.velocity + louder), 1, constants.MAX_MIDI_VELOCITY).astype(notes.velocity.dtype)

@@ -1,4 +1,4 @@
-"""polyamp.models.note_strikes: in Keras what `polyamp.notes.strikes` computes in numpy, and the loss that it learns by."""
+"""polyamp.models.note_strikes: in Keras what `polyamp.notes.strike_network` computes in numpy, and the loss."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from polyamp import notes
 from polyamp.hparams import MelodicHParams
 from polyamp.models import note_strikes
-from polyamp.notes import strikes
+from polyamp.notes import strike_network, strikes
 
 HPARAMS = MelodicHParams(onset_peak_picking=True, predict_offset_weight=12.0)
 
@@ -16,7 +16,7 @@ def test_answers_what_the_network_in_numpy_does():
     rolls = {name: rng.random((40, 88), np.float32) for name in ("onset", "offset", "frame", "velocity")}
     rolls["onset"] **= 8
     found = notes.from_rolls(rolls, HPARAMS)
-    network = note_strikes.build(width=6, hidden=8, dropout=0.5)
+    network = note_strikes.build(6, 8, 0.5, strikes.NUM_OWN, strikes.BEFORE + strikes.AFTER)
     weights = note_strikes.weights_of(network)
     weights = {name: rng.normal(size=weight.shape).astype(np.float32) for name, weight in weights.items()}
     for name in {name.removesuffix("_bias") for name in weights}:
@@ -24,18 +24,18 @@ def test_answers_what_the_network_in_numpy_does():
             layer = network.get_layer(f"{kind}_{name}")
             layer.set_weights([weights[part][side] for part in (name, f"{name}_bias") if part in weights])
 
-    own = strikes.own(found, rolls, HPARAMS)
-    moves = strikes.StrikeNetwork({name: array[np.newaxis] for name, array in weights.items()}).moves(found, own)
+    own, around = strikes.own(found, rolls, HPARAMS), strikes.around(found)
+    moves = strike_network.StrikeNetwork({name: array[np.newaxis] for name, array in weights.items()}).moves(own, around)
 
-    answer = np.asarray(network({"own": own, "around": strikes.around(found)}))
+    answer = np.asarray(network({"own": own, "around": around}))
     np.testing.assert_allclose(moves * [1e3, 1.0], answer, rtol=1e-3, atol=1e-2)
     assert (np.abs(answer).mean(axis=0) > 1).all()
 
 
 def test_moves_nothing_before_it_has_learned_but_by_the_notes_around():
-    network = note_strikes.build(width=4, hidden=8, dropout=0.0)
-    own = np.random.default_rng(0).normal(size=(3, strikes.NUM_OWN))
-    nobody = np.zeros((3, strikes.BEFORE + strikes.AFTER, 5))
+    network = note_strikes.build(width=4, hidden=8, dropout=0.0, num_own=6, num_around=10)
+    own = np.random.default_rng(0).normal(size=(3, 6))
+    nobody = np.zeros((3, 10, 5))
     assert not np.asarray(network({"own": own, "around": nobody})).any()
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyamp import notes
+from polyamp import hparams, notes
 from polyamp.audio import reading
 from polyamp.data import records
 from polyamp.data.example import Example
 from polyamp.errors import DataError
 from polyamp.hparams import MelodicHParams
-from polyamp.notes import Notes, strikes
+from polyamp.notes import Notes, context, running_strikes, states, strikes
+from polyamp.notes.strike_network import StrikeNetwork
 
 DATA = Path(__file__).parents[1] / "data"
 HPARAMS = MelodicHParams(hop_length=500, onset_peak_picking=True, onset_refinement=True, predict_offset_weight=12.0)
@@ -42,9 +43,9 @@ def test_learns_that_chords_are_struck_together(script, monkeypatch, tmp_path):
     monkeypatch.setattr(script, "_BATCH", 64)
     pieces = [script.piece(*chords(seed), HPARAMS) for seed in range(14)]
     weights = script.learn(script.Examples(pieces[:12]), width=8, epochs=40, seed=0)
-    network = strikes.StrikeNetwork({name: array[np.newaxis] for name, array in weights.items()})
+    network = StrikeNetwork({name: array[np.newaxis] for name, array in weights.items()})
     for one in pieces[12:]:
-        moves = network.moves(one.found, one.own)
+        moves = network.moves(one.own, one.around)
         for column, truth in ((0, one.later), (1, one.louder)):
             known = np.isfinite(truth)
             before, after = (np.square(truth[known] - move).mean() for move in (0, moves[known, column]))
@@ -66,6 +67,24 @@ def test_what_is_to_be_learned_is_beside_the_recordings_own_delay_and_loudness(s
     assert piece.louder == pytest.approx([0.0, -3.0, 3.0, np.nan], nan_ok=True)
 
 
+def test_states_teach_the_same(script):
+    true = Notes.of([1.0, 2.0, 3.0, 3.5], [1.4, 2.4, 3.4, 4.0], [60, 62, 64, 72], [50, 60, 70, 90])
+    rolls = {name: np.zeros((160, 88), np.float32) for name in ("velocity", "timing", "onset")}
+    rolls["state"] = np.full((160, 88), states.OFF, np.int32)
+    for onset, pitch, velocity in ((1.0325, 60, 40), (2.0325, 62, 53), (3.0, 64, 57), (4.5, 80, 100)):  # The last is made up.
+        at = round(onset * 31.25), pitch - 21
+        rolls["state"][at[0] : at[0] + 12, pitch - 21] = [states.ONSET, *[states.SUSTAIN] * 11]
+        rolls["velocity"][at], rolls["timing"][at] = velocity / 127, onset * 31.25 - at[0]
+    settings = hparams.resolve("AUTOREGRESSIVE", None)
+    piece = script.piece(true, rolls, settings)
+    assert piece.later == pytest.approx([0.0, 0.0, 0.0325, np.nan], nan_ok=True, abs=1e-6)
+    assert piece.louder == pytest.approx([0.0, -3.0, 3.0, np.nan], nan_ok=True, abs=1e-4)
+    assert piece.velocity == pytest.approx([40, 53, 57, 100]) and piece.around[..., 4].sum(axis=1).tolist() == [0, 1, 2, 3]
+    nothing = script.piece(true, {name: np.zeros_like(roll) for name, roll in rolls.items()}, settings)
+    assert script.Examples([nothing, piece]).sizes == (running_strikes.NUM_OWN, running_strikes.BEFORE)
+    assert len(script.Examples([nothing, piece]).notes) == 3
+
+
 def test_disturbances_are_what_is_to_be_taken_back(script, monkeypatch):
     """With nothing left out and no tempo, what a note is to be moved by is what it was disturbed by."""
     for name in ("_LEFT_OUT", "_TEMPO"):
@@ -85,17 +104,18 @@ def test_disturbances_are_what_is_to_be_taken_back(script, monkeypatch):
     np.testing.assert_array_equal(inputs["around"][..., 2], plain[..., 2])
 
 
-def test_writes_what_predictions_read(load, tmp_path, capsys):
+@pytest.mark.parametrize(("model_type", "kind"), [("MELODIC", strikes), ("AUTOREGRESSIVE", running_strikes)])
+def test_writes_what_predictions_read(load, tmp_path, capsys, model_type, kind):
     audio = reading.read(DATA / "handel_air.ogg")[: 10 * 16_000]
     reference = notes.crop(notes.read_midi(DATA / "handel_air_reference.mid"), 0.0, 10.0)
     path = tmp_path / "train.tfrecord"
     records.write(path, [Example("handel_air", audio, reference, (1, 127))])
     output = tmp_path / "strikes.npz"
-    settings = {"examples_path": path, "validation_examples_path": path, "output": output}
+    settings = {"model_type": model_type, "examples_path": path, "validation_examples_path": path, "output": output}
     script, _ = load("fit_strikes", **settings, epochs=2, width=4, networks=2, seed=1)
     script._fit()
-    moves = strikes.load(str(output)).moves(reference, np.zeros((len(reference), strikes.NUM_OWN), np.float32))
-    assert moves.shape == (len(reference), 2) and np.abs(moves).max() > 0
+    own, around = np.zeros((3, kind.NUM_OWN)), np.ones((3, 20, context.NUM_AROUND))
+    assert np.abs(kind.load(str(output)).moves(own, around)).max() > 0
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in printed] == ["note F1", "with offsets", "with offsets and velocities"]
 
