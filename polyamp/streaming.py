@@ -1,7 +1,7 @@
 """Live transcription with an Autoregressive model: samples in as they come, note events out as soon as they are known."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -117,12 +117,23 @@ class StreamingTranscriber:
         last = np.full(constants.NUM_PITCHES, float(self._stream.num_frames))
         return events + self._ends(~np.isnan(self._begun), last)
 
+    def transcribe(self, blocks: Iterable[np.ndarray]) -> Notes:
+        """The notes of a stream that is there from its beginning to its end, and that has been checked.
+
+        Args:
+            blocks: float32 `[samples]`, any number of them each.
+        """
+        return to_notes(self._all_events(blocks))
+
+    def _all_events(self, blocks: Iterable[np.ndarray]) -> Iterator[NoteEvent]:
+        for block in blocks:
+            yield from self._events(self._stream.push(block))
+        yield from self.finish()
+
     def _events(self, frames: Iterable[StateFrame]) -> list[NoteEvent]:
         """What the states of frames tell: of each frame ends first."""
         events: list[NoteEvent] = []
-        for frame in frames:
-            if self._strikes:
-                frame = self._strikes.next(frame)
+        for frame in self._strikes.next(frames) if self._strikes else frames:
             position = frame.number + frame.timing.astype(np.float64)
             events += self._ends(~np.isnan(self._begun) & (frame.state != states.SUSTAIN), position)
             begins = np.flatnonzero(frame.state >= states.ONSET)

@@ -1,12 +1,13 @@
 """From audio to notes with any of the models, in pieces of constant size: the one path that predict and evaluate share."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from polyamp import constants, light, notes, state_stream
+from polyamp import constants, light, notes, state_stream, streaming
 from polyamp.audio import level
 from polyamp.audio.reading import Blocks
 from polyamp.data.note_lists import note_list
@@ -37,6 +38,8 @@ def transcribe(model: Model, blocks: Blocks, hparams: MelodicHParams) -> Notes:
         hparams: The model's.
     """
     if isinstance(hparams, AutoregressiveHParams):
+        if isinstance(model, StateNetwork):
+            return streaming.StreamingTranscriber(dataclasses.replace(model, hparams=hparams)).transcribe(blocks())
         return notes_of_states(predict_states(model, blocks(), hparams), hparams)
     heard, stretch = as_heard(blocks, hparams)
     found = notes.from_rolls(rolls_of(model, heard, hparams), hparams)

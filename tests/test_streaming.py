@@ -1,6 +1,8 @@
 """Streaming: the same events whatever the blocks, those of the whole file, steps equal to layers, latency, bad input."""
 
 import dataclasses
+import itertools
+import tracemalloc
 import types
 
 import keras
@@ -90,6 +92,22 @@ def test_events_are_those_of_the_whole_file(variant):
     np.testing.assert_allclose(of_file.onset, streamed.onset, atol=1e-5)
     np.testing.assert_allclose(of_file.offset, streamed.offset, atol=1e-5)
     assert np.abs(of_file.velocity - streamed.velocity).max() <= 1
+
+
+def test_memory_does_not_grow_with_the_length_of_a_recording():
+    settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny", {"onset_boost": -20.0, "predict_strikes": "pianos"})
+    network = state_stream.of_model(models.build("AUTOREGRESSIVE", settings), settings)
+    block = noise(2.0)
+
+    def peak(blocks):
+        tracemalloc.start()
+        assert not len(transcribe.transcribe(network, lambda: itertools.repeat(block, blocks), settings))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(1)
+    assert peak(20) - peak(5) < 100_000  # Bytes; the rolls of 30 s have 1.3 million.
 
 
 def test_states_do_not_depend_on_where_windows_begin(variant):

@@ -1,7 +1,8 @@
 """When and how loud notes are struck, in the light of those before: `polyamp.notes.strikes` for notes as they come."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +15,7 @@ BEFORE = 20  # Notes that count: the latest that began before or in the same fra
 NUM_OWN = 8  # Numbers per note.
 
 _MOST = np.array([0.05, 30.0])  # Seconds and units of velocity by which a note is moved at most.
-_FRAMES = 50  # In which notes begin, at a time: what of these is computed fits into a cache.
+_FRAMES = 200  # At a time, at most: what is computed of the notes that begin there fits into a cache.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _latest_others(count: int, new: int) -> np.ndarray:
 
 
 class RunningStrikes:
-    """Moves onsets and velocities as a network says, frame by frame, in memory that does not grow.
+    """Moves onsets and velocities as a network says, as frames come, in memory that does not grow.
 
     Args:
         network: See `load`.
@@ -94,26 +95,34 @@ class RunningStrikes:
         self._network, self._rate = network, frames_per_second
         self._memory = Memory(frames_per_second)
 
-    def next(self, frame: StateFrame) -> StateFrame:
-        """The next frame with other velocities and times of the notes that begin there."""
-        begun = self._memory.next(frame)
-        if begun is None:
-            return frame
-        velocity, timing = np.array(frame.velocity), np.array(frame.timing)
-        velocity[begun.pitch], later = _struck(self._network, [begun])
+    def next(self, frames: Iterable[StateFrame]) -> Iterator[StateFrame]:
+        """The next frames, of which there may be any number, with other velocities and times of the notes that begin there."""
+        source = iter(frames)
+        while some := list(itertools.islice(source, _FRAMES)):
+            begun = [self._memory.next(frame) for frame in some]
+            struck = self._struck([one for one in begun if one])
+            for frame, one in zip(some, begun, strict=True):
+                yield self._moved(frame, one, *next(struck)) if one else frame
+
+    def _struck(self, begun: Sequence[Begun]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Velocities from 0 to 1 of the notes that begin in each of some frames, and how many seconds later they begin.
+
+        Where there are not as many notes before as the network has learned from, they are moved by so much less.
+        """
+        if not begun:
+            return
+        heard, own, around = (np.concatenate([getattr(one, name) for one in begun]) for name in ("heard", "own", "around"))
+        share = around[..., 4:].mean(axis=1)
+        later, louder = (np.clip(self._network.moves(own, around), -_MOST, _MOST) * share).T
+        velocity = np.clip((heard[:, 3] + louder) / constants.MAX_MIDI_VELOCITY, 0, 1)
+        ends = np.cumsum([len(one.pitch) for one in begun])[:-1]
+        yield from zip(np.split(velocity, ends), np.split(later, ends), strict=True)
+
+    def _moved(self, frame: StateFrame, begun: Begun, velocity: np.ndarray, later: np.ndarray) -> StateFrame:
+        velocities, timing = np.array(frame.velocity), np.array(frame.timing)
+        velocities[begun.pitch] = velocity
         timing[begun.pitch] += later * self._rate
-        return dataclasses.replace(frame, velocity=velocity, timing=timing)
-
-
-def _struck(network: StrikeNetwork, some: Sequence[Begun]) -> tuple[np.ndarray, np.ndarray]:
-    """Velocities from 0 to 1 of notes, one frame's after the other's, and how many seconds later than heard they begin.
-
-    Where there are not as many notes before as the network has learned from, they are moved by so much less.
-    """
-    heard, own, around = (np.concatenate([getattr(one, name) for one in some]) for name in ("heard", "own", "around"))
-    share = around[..., 4:].mean(axis=1)
-    later, louder = (np.clip(network.moves(own, around), -_MOST, _MOST) * share).T
-    return np.clip((heard[:, 3] + louder) / constants.MAX_MIDI_VELOCITY, 0, 1), later
+        return dataclasses.replace(frame, velocity=velocities, timing=timing)
 
 
 def load(which: str) -> StrikeNetwork:
@@ -149,12 +158,7 @@ def as_struck(rolls: Mapping[str, np.ndarray], which: str, frames_per_second: fl
     Raises:
         PolyampError: See `load`.
     """
-    network, memory = load(which), Memory(frames_per_second)
-    velocity, timing = np.array(rolls["velocity"]), np.array(rolls["timing"])
-    begun = [(number, some) for number, some in enumerate(map(memory.next, frames(rolls))) if some]
-    for first in range(0, len(begun), _FRAMES):
-        numbers, some = zip(*begun[first : first + _FRAMES], strict=True)
-        cells = np.repeat(numbers, [len(one.pitch) for one in some]), np.concatenate([one.pitch for one in some])
-        velocity[cells], later = _struck(network, some)
-        timing[cells] += later * frames_per_second
-    return {**rolls, "velocity": velocity, "timing": timing}
+    struck = {**rolls, "velocity": np.array(rolls["velocity"]), "timing": np.array(rolls["timing"])}
+    for frame in RunningStrikes(load(which), frames_per_second).next(frames(rolls)):
+        struck["velocity"][frame.number], struck["timing"][frame.number] = frame.velocity, frame.timing
+    return struck
