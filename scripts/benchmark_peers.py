@@ -18,13 +18,14 @@ second of sound; and the rate of a program that runs already, from the time that
 
 import dataclasses
 import json
+import functools
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,16 @@ _PEERS = {
     ),
     "Transkun": ("transkun", "transkun", "{file} {output} --device cpu", "transkun"),
 }
+# Runs a command and writes status, seconds, seconds of processors and most memory to an open file. It is a small process of
+# its own, since of a new process at least as much memory is told as its parent had.
+_LAUNCHER = """
+import os, sys, time
+begun = time.perf_counter()
+_, status, usage = os.wait4(os.spawnvp(os.P_NOWAIT, sys.argv[2], sys.argv[2:]), 0)
+wall, cpu = time.perf_counter() - begun, usage.ru_utime + usage.ru_stime
+os.write(int(sys.argv[1]), f"{os.waitstatus_to_exitcode(status)} {wall} {cpu} {usage.ru_maxrss}".encode())
+"""
+
 _ACCURACY = {
     "onset": "note_onset_f1",
     "100 ms": "note_onset_100ms_f1",
@@ -261,22 +272,21 @@ def transcribe(system: System, audio: Sequence[Path], output_dir: Path, cores: i
 def _run(name: str, words: Sequence[str], cores: int | None) -> Cost:
     from polyamp.errors import PolyampError
 
-    with tempfile.TemporaryFile() as log:
-        begun = time.perf_counter()
-        try:
-            process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_pinned(cores))
-        except OSError as error:
-            raise PolyampError(f"{name}: {words[0]} cannot be run ({error.strerror}).") from error
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+    if shutil.which(words[0]) is None:
+        raise PolyampError(f"{name}: {words[0]} cannot be run (there is no such program).")
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as answer:
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(answer.fileno()), *words]
+        run = functools.partial(subprocess.run, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+        run(launcher, pass_fds=[answer.fileno()], preexec_fn=_pinned(cores))
+        answer.seek(0)
+        status, wall, cpu, memory = map(float, answer.read().split())
+        if status:
             log.seek(0)
             lines = log.read().decode("utf-8", "replace").split("\n")
             last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
-            raise PolyampError(f"{name}: exit status {process.returncode}: {last}")
-    kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return Cost(wall, usage.ru_utime + usage.ru_stime, kilobytes / 1024)
+            raise PolyampError(f"{name}: exit status {status:.0f}: {last}")
+    kilobytes = memory / (1024 if sys.platform == "darwin" else 1)
+    return Cost(wall, cpu, kilobytes / 1024)
 
 
 def _pinned(cores: int | None) -> Callable[[], None] | None:

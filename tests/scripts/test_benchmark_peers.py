@@ -70,6 +70,16 @@ def test_scores_costs_and_table(load: Callable, folder: Path, capsys: pytest.Cap
     assert f"| Right | {1:.3f} | {1:.3f} |" in table
 
 
+def test_memory_and_times_are_those_of_the_command_alone(load: Callable, folder: Path):
+    """However much of them the benchmark itself has taken."""
+    script, _ = load("benchmark_peers", data=folder / "audio")
+    mine = np.ones(200 * 2**20, np.uint8)
+    code = "import time; kept = bytearray(40 * 2**20); time.sleep(0.3)"
+    cost = script._run("Small", [sys.executable, "-S", "-c", code], 1)
+    assert 40 < cost.memory < 100 < mine.nbytes / 2**20
+    assert 0.3 < cost.wall < 5 and cost.cpu < cost.wall
+
+
 def test_the_oracle_agrees(load: Callable, folder: Path):
     """Scores of an answer that is neither right nor wrong, against mir_eval called here."""
     script, _ = load("benchmark_peers", data=folder / "audio")
