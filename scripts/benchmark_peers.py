@@ -17,8 +17,8 @@ second of sound; and the rate of a program that runs already, from the time that
 """
 
 import dataclasses
-import json
 import functools
+import json
 import os
 import platform
 import shlex
