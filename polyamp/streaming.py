@@ -22,7 +22,8 @@ class NoteEvent:
     """The begin or the end of a note.
 
     Attributes:
-        time: Seconds since the start of the stream at which it happened; heard `latency_ms` later.
+        time: Seconds since the start of the stream at which it happened. Told `latency_ms` after its frame, before which
+            `predict_strikes` may date it by up to 50 ms.
         pitch: MIDI pitch.
         velocity: MIDI velocity 1 to 127 of a begin, 0 of an end.
     """

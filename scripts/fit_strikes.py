@@ -107,7 +107,7 @@ def _fit() -> None:
     if _ONSETS.value:
         performances = _transcribed(loaded, _ONSETS.value)
         pieces += [dataclasses.replace(piece, louder=np.full_like(piece.louder, np.nan)) for piece in performances]
-    examples = Examples(pieces)
+    examples = Examples(pieces, ends_follow=_MODEL_TYPE.value != "AUTOREGRESSIVE")
     networks = [learn(examples, _WIDTH.value, _EPOCHS.value, _SEED.value + number) for number in range(_NETWORKS.value)]
     note_training.write(_OUTPUT.value, networks)
     if _VALIDATION.value:
@@ -177,12 +177,18 @@ def _beside(true: "Notes", onset: np.ndarray, pitch: np.ndarray, velocity: np.nd
 class Examples:
     """All notes of pieces that something can be learned from.
 
+    Args:
+        pieces: What they are of.
+        ends_follow: Notes keep their durations if their onsets are disturbed, so that these do not tell by how much. Ends that
+            are told in frames, as is the end so far of what still sounds, would tell it if they moved: False for these.
+
     Attributes:
         notes: Their numbers.
         sizes: How many numbers are known of each by itself, and how many notes around.
     """
 
-    def __init__(self, pieces: Sequence[Piece]):
+    def __init__(self, pieces: Sequence[Piece], ends_follow: bool = True):
+        self._ends_follow = ends_follow
         self._own, self._around, self._velocity = (
             np.concatenate([getattr(one, name) for one in pieces]) for name in ("own", "around", "velocity")
         )
@@ -207,8 +213,8 @@ class Examples:
         own[:, 0] += louder[:, -1] / 30
         later, of_loudness = delay(velocity, rng)
         later -= (of_loudness * near).sum(axis=1, keepdims=True)
-        # Notes keep their durations, which so do not tell how much later they begin.
-        around[..., :2] += (later[:, :-1] - later[:, -1:])[..., np.newaxis]
+        moved = (later[:, :-1] - later[:, -1:])[..., np.newaxis]
+        around[..., : 2 if self._ends_follow else 1] += moved
         truth = truth - np.stack([1e3 * later[:, -1], louder[:, -1]], axis=-1)
         return {"own": own, "around": around}, truth.astype(np.float32)
 
@@ -241,7 +247,7 @@ def delay(velocity: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 
 def learn(examples: Examples, width: int, epochs: int, seed: int) -> dict[str, np.ndarray]:
-    """The weights of a network trained on examples: those of one of `strikes.StrikeNetwork`."""
+    """The weights of a network trained on examples: those of one of `strike_network.StrikeNetwork`."""
     from polyamp.models import note_strikes, note_training
 
     build = functools.partial(note_strikes.build, width, _HIDDEN, _DROPOUT, *examples.sizes)

@@ -95,7 +95,7 @@ def test_events_are_those_of_the_whole_file(variant):
 
 
 def test_memory_does_not_grow_with_the_length_of_a_recording():
-    settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny", {"onset_boost": -20.0, "predict_strikes": "pianos"})
+    settings = hparams.resolve("AUTOREGRESSIVE", "autoregressive_tiny", {"onset_boost": -20.0})
     network = state_stream.of_model(models.build("AUTOREGRESSIVE", settings), settings)
     block = noise(2.0)
 

@@ -1,4 +1,4 @@
-"""What small networks in numpy that see a note among others share: `polyamp.notes.ends` and `polyamp.notes.strikes`."""
+"""What small networks in numpy that see a note among others share: `polyamp.notes.ends` and `polyamp.notes.strike_network`."""
 
 import zipfile
 from collections.abc import Callable, Mapping

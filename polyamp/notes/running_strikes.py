@@ -25,7 +25,7 @@ class Begun:
     Attributes:
         pitch: Columns of the rolls, `[notes]`.
         heard: Onset in seconds, end, pitch and velocity (0 to 127) of each, `[notes, 4]`.
-        own: What is known of each by itself, float32 `[notes, NUM_OWN]`, all of it about -2 to 2: velocity, timing, whether the
+        own: What is known of each by itself, float32 `[notes, NUM_OWN]`, all of it about -4 to 4: velocity, timing, whether the
             pitch sounded before, how much louder the velocity roll was one and two frames before, and log odds of an onset now
             and then.
         around: The notes before, float32 `[notes, BEFORE, NUM_AROUND]`, the latest first: see `context.around`. One that still

@@ -29,7 +29,8 @@ class StateFrame:
         state: `[88]`, integers.
         velocity: `[88]` in [0, 1], of the notes that begin there.
         timing: `[88]`, by how many frames a note begins or ends after the frame's time.
-        onset: `[88]`, the probability that a note begins there, whether the pitch sounded or not.
+        onset: `[88]`, the probability that a note begins there, whether the pitch sounded or not, without
+            `onset_boost`.
     """
 
     number: int

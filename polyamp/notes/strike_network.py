@@ -70,7 +70,7 @@ class StrikeNetwork:
                 self._weights[name] = self._weights[name][:, :, np.newaxis]  # Of rows of values.
 
     def moves(self, own: np.ndarray, around: np.ndarray) -> np.ndarray:
-        """Seconds and units of MIDI velocity to be added to those of notes, float32 `[notes, 2]`.
+        """Seconds and units of MIDI velocity to be added to those of notes, of which there must be one: float32 `[notes, 2]`.
 
         Args:
             own: What is known of each note by itself, float32 `[notes, own]`.

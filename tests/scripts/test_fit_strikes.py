@@ -104,6 +104,24 @@ def test_disturbances_are_what_is_to_be_taken_back(script, monkeypatch):
     np.testing.assert_array_equal(inputs["around"][..., 2], plain[..., 2])
 
 
+def test_ends_in_frames_do_not_tell_how_onsets_are_disturbed(script, monkeypatch):
+    """What still sounds ends in the frame of the note itself, which lies by its timing beside its onset: in training, too."""
+    for name in ("_LEFT_OUT", "_TEMPO"):
+        monkeypatch.setattr(script, name, 0.0)
+    true, _ = chords(0)
+    rolls = states.to_states(true, 1200, 31.25)
+    begins = rolls["state"] >= states.ONSET
+    rolls["timing"][begins] = np.random.default_rng(0).uniform(-0.5, 0.5, begins.sum())
+    rolls["onset"] = begins.astype(np.float32)
+    examples = script.Examples([script.piece(true, rolls, hparams.resolve("AUTOREGRESSIVE", None))], ends_follow=False)
+    timing = examples._own[examples.notes, 1, np.newaxis] / 31.25
+    plain = examples._around[examples.notes]
+    sounds = (np.abs(plain[..., 1] + timing) < 1e-6) & (plain[..., 4] > 0)
+    inputs, _ = examples.disturbed(examples.notes, np.random.default_rng(0))
+    assert sounds.sum() > 100 and np.std((inputs["around"] - plain)[sounds][:, 0]) > 0.005
+    np.testing.assert_allclose((inputs["around"][..., 1] + timing)[sounds], 0, atol=1e-6)
+
+
 @pytest.mark.parametrize(("model_type", "kind"), [("MELODIC", strikes), ("AUTOREGRESSIVE", running_strikes)])
 def test_writes_what_predictions_read(load, tmp_path, capsys, model_type, kind):
     audio = reading.read(DATA / "handel_air.ogg")[: 10 * 16_000]
