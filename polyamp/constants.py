@@ -20,8 +20,8 @@ DRUM_PROGRAM = 118  # Synth drum, of the family "other": what drum notes get whe
 BALANCE_KINDS = ("pianos", "bands")  # Of music, whose usual balance of bass, middle and treble is known (`audio.balance`).
 
 END_KINDS = ("pianos",)  # Of music, in which it is known where notes end (`notes.ends`).
-STRIKE_KINDS = ("pianos",)  # Of music, in which it is known when and how loud notes are struck (`notes.strikes`);
-RUNNING_STRIKE_KINDS = ("pianos", "pianos_low_latency")  # told by those before alone (`notes.running_strikes`).
+STRIKE_KINDS = ("pianos",)  # Of music, in which it is known when and how loud notes are struck (`notes.strikes`).
+RUNNING_STRIKE_KINDS = ("pianos", "pianos_low_latency")  # The same, told by notes before alone (`notes.running_strikes`).
 
 MODEL_TYPES = ("MELODIC", "TIMBRE", "FULL", "AUTOREGRESSIVE")
 

@@ -258,16 +258,8 @@ class TimbreHParams(MelodicHParams):
 
     UNUSED = (
         ROLL_SETTINGS
-        | {
-            "predict_strikes",
-            "onset_bias_ms",
-            "velocity_smoothing",
-            "spec_type",
-            "architecture",
-            "predict_balance",
-            "predict_balance_of",
-        }
-        | {"spec_fmin", "spec_n_bins", "cqt_bins_per_octave", "mel_fmax", "mel_window"}
+        | {"onset_bias_ms", "velocity_smoothing", "spec_type", "architecture", "predict_balance", "predict_balance_of"}
+        | {"predict_strikes", "spec_fmin", "spec_n_bins", "cqt_bins_per_octave", "mel_fmax", "mel_window"}
         | {f.name for f in dataclasses.fields(MelodicHParams) if f.metadata["only"][:1] == ("architecture",)}
     )
 

@@ -17,7 +17,6 @@ second of sound; and the rate of a program that runs already, from the time that
 """
 
 import dataclasses
-import functools
 import json
 import os
 import platform
@@ -276,8 +275,15 @@ def _run(name: str, words: Sequence[str], cores: int | None) -> Cost:
         raise PolyampError(f"{name}: {words[0]} cannot be run (there is no such program).")
     with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as answer:
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(answer.fileno()), *words]
-        run = functools.partial(subprocess.run, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
-        run(launcher, pass_fds=[answer.fileno()], preexec_fn=_pinned(cores))
+        subprocess.run(
+            launcher,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[answer.fileno()],
+            preexec_fn=_pinned(cores),
+            check=True,
+        )
         answer.seek(0)
         status, wall, cpu, memory = map(float, answer.read().split())
         if status:
