@@ -23,6 +23,7 @@ from polyamp.corpus import Job, Weights
 from polyamp.data import beam_preparation
 from polyamp.errors import PolyampError
 from polyamp.hparams import ALIASES, FullHParams, MelodicHParams
+from polyamp.notes.growing_rolls import GrowingRolls
 
 # A window of a recording: (where its notes go, number of the window, frames that are new in it). Bytes, as Beam's strings are
 # UTF-8 and names of files need not be.
@@ -113,7 +114,9 @@ class WriteNotes(beam.DoFn):
             parts = [rolls for _, rolls in sorted(of_recording["rolls"], key=lambda numbered: numbered[0])]
             if len(parts) != count:
                 raise RuntimeError(f"{job.audio}: {len(parts)} windows came back, not {count}.")
-            rolls = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            rolls = GrowingRolls()
+            for part in parts:
+                rolls.add(part)
             try:
                 found = notes.from_rolls(rolls, self._hparams)
                 if isinstance(self._hparams, FullHParams):

@@ -6,7 +6,8 @@ import numpy as np
 
 from polyamp import constants
 from polyamp.audio import log_frequency
-from polyamp.windows import GrowingRolls, filled
+from polyamp.notes.growing_rolls import GrowingRolls
+from polyamp.windows import filled
 
 _SPECTRUM = "spectrum"  # What a network takes that is not kept from the piece before.
 
@@ -29,14 +30,14 @@ class RollNetwork:
         self._kept = {name: shape for name, shape in shapes.items() if name != _SPECTRUM}
         self._reach = sum(shape[1] for shape in self._kept.values()) // 2  # Frames that it hears ahead.
 
-    def predict(self, blocks: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    def predict(self, blocks: Iterable[np.ndarray]) -> GrowingRolls:
         """Rolls of audio of any length; memory grows with the rolls only.
 
         Args:
             blocks: The audio, 16 kHz mono float32 [samples], in blocks of any length.
 
         Returns:
-            float32 rolls by name, `[1 + samples // hop_length, 88]`.
+            Rolls by name, `[1 + samples // hop_length, 88]`.
         """
         source = iter(blocks)
         half = max(log_frequency.WINDOWS) // 2
@@ -62,7 +63,7 @@ class RollNetwork:
                 rolls.add({name: roll[0, begin:end] for name, roll in answer.items()})
             first += self._num_frames
             pending = pending[step:]
-        return rolls.by_name
+        return rolls
 
     def predict_on_batch(self, audio: np.ndarray) -> dict[str, np.ndarray]:
         """Rolls `[batch, time, 88]` of clips `[batch, samples]`, each by itself, as Keras models have this method."""

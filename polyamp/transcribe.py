@@ -14,6 +14,7 @@ from polyamp.data.note_lists import note_list
 from polyamp.hparams import AutoregressiveHParams, FullHParams, MelodicHParams, TimbreHParams
 from polyamp.notes import Notes, instruments, running_strikes, states
 from polyamp.notes.dynamics import running_velocities
+from polyamp.notes.growing_rolls import GrowingRolls, Rolls
 from polyamp.roll_stream import RollNetwork
 from polyamp.state_stream import StateNetwork
 from polyamp.windows import predict_rolls, window_frames, windows
@@ -69,7 +70,7 @@ def for_rolls(blocks: Blocks, hparams: MelodicHParams) -> Blocks:
     return level.brought_to(blocks, hparams.predict_level_db)
 
 
-def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str, np.ndarray]:
+def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> GrowingRolls:
     """What a Melodic or Full model answers for a recording.
 
     See `windows.predict_rolls`, and `polyamp.roll_stream` for what does without Keras.
@@ -81,9 +82,7 @@ def rolls_of(model: Model, blocks: Blocks, hparams: MelodicHParams) -> dict[str,
     return predict_rolls(rolls_part, heard(), hparams)
 
 
-def rolls_of_examples(
-    model: Model, examples_path: str, hparams: MelodicHParams
-) -> Iterator[tuple[Notes, dict[str, np.ndarray]]]:
+def rolls_of_examples(model: Model, examples_path: str, hparams: MelodicHParams) -> Iterator[tuple[Notes, Rolls]]:
     """Of each example of TFRecords its true notes, and what a model answers; both as predictions hear it.
 
     Args:

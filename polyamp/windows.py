@@ -1,12 +1,13 @@
 """Models over audio of any length, in windows of constant size with context on both sides."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from polyamp.hparams import MelodicHParams
+from polyamp.notes.growing_rolls import GrowingRolls
 
 if TYPE_CHECKING:
     import keras
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _WINDOW_FRACTIONS = (4, 2, 1)
 
 
-def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: MelodicHParams) -> dict[str, np.ndarray]:
+def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: MelodicHParams) -> GrowingRolls:
     """Runs a model over audio of any length in overlapping windows; memory grows with the rolls only.
 
     The audio counts as preceded and followed by silence. Each window has `predict_margin_seconds` of context on both sides,
@@ -28,7 +29,7 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
         hparams: The model's.
 
     Returns:
-        float32 rolls by name, each with exactly `1 + samples // hop_length` frames.
+        Rolls by name, each with exactly `1 + samples // hop_length` frames.
 
     Raises:
         ValueError: The model answers with another number of frames.
@@ -42,26 +43,7 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
             if roll.shape[1] != 1 + len(window) // hop:
                 raise ValueError(f"{name}: {roll.shape[1]} frames for {len(window)} samples, not 1 + samples // {hop}.")
         rolls.add({name: roll[0, margin : margin + kept] for name, roll in answer.items()})
-    return rolls.by_name
-
-
-class GrowingRolls:
-    """Rolls that grow.
-
-    Attributes:
-        by_name: What has been added, float32 `[time, ...]`.
-    """
-
-    def __init__(self) -> None:
-        self.by_name: dict[str, np.ndarray] = {}
-
-    def add(self, rolls: Mapping[str, np.ndarray]) -> None:
-        """Adds the frames that follow."""
-        for name, new in rolls.items():
-            whole = self.by_name.setdefault(name, np.empty((0, *new.shape[1:]), np.float32))
-            num_frames = len(whole) + len(new)
-            whole.resize((num_frames, *new.shape[1:]), refcheck=False)  # In place; joined at the end all would be there twice.
-            whole[num_frames - len(new) :] = new
+    return rolls
 
 
 def window_frames(hparams: MelodicHParams) -> tuple[int, int]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from polyamp.hparams import MelodicHParams
     from polyamp.notes import Notes
     from polyamp.notes.end_candidates import Candidates
+    from polyamp.notes.growing_rolls import Rolls
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models; by default those of the package.")
 _LOAD_ID = flags.DEFINE_string("load_id", "*", "Which Melodic checkpoint, as for polyamp_runner.py.")
@@ -103,7 +104,7 @@ def _transcribed(loaded: "Loaded", examples_path: str) -> "Iterator[Piece]":
         yield piece(true, rolls, hparams)
 
 
-def piece(true: "Notes", rolls: Mapping[str, np.ndarray], hparams: "MelodicHParams") -> Piece:
+def piece(true: "Notes", rolls: "Rolls", hparams: "MelodicHParams") -> Piece:
     """What may be learned from rolls, beside the true notes."""
     import mir_eval
 

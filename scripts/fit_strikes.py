@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from polyamp.checkpoint import Loaded
     from polyamp.hparams import MelodicHParams
     from polyamp.notes import Notes
+    from polyamp.notes.growing_rolls import Rolls
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of all models; by default those of the package.")
 _MODEL_TYPE = flags.DEFINE_enum("model_type", "MELODIC", ["MELODIC", "AUTOREGRESSIVE"], "What hears.")
@@ -125,17 +126,17 @@ def _transcribed(loaded: "Loaded", examples_path: str) -> "Iterator[Piece]":
         yield piece(true, rolls, loaded.hparams)
 
 
-def piece(true: "Notes", rolls: Mapping[str, np.ndarray], hparams: "MelodicHParams") -> Piece:
+def piece(true: "Notes", rolls: "Rolls", hparams: "MelodicHParams") -> Piece:
     """What may be learned from rolls, beside the true notes."""
     from polyamp.hparams import AutoregressiveHParams
 
-    heard = _begun if isinstance(hparams, AutoregressiveHParams) else _decoded
+    heard: Any = _begun if isinstance(hparams, AutoregressiveHParams) else _decoded
     onset, pitch, velocity, own, around = heard(rolls, hparams)
     later, louder = _beside(true, onset, pitch, velocity)
     return Piece(velocity, own, around, later, louder)
 
 
-def _decoded(rolls: Mapping[str, np.ndarray], hparams: "MelodicHParams") -> tuple[np.ndarray, ...]:
+def _decoded(rolls: "Rolls", hparams: "MelodicHParams") -> tuple[np.ndarray, ...]:
     """Onsets, MIDI pitches, velocities, and what is known of notes and of those around, of a Melodic model's rolls."""
     from polyamp import notes
     from polyamp.notes import strikes
@@ -256,7 +257,7 @@ def learn(examples: Examples, width: int, epochs: int, seed: int) -> dict[str, n
 
 
 def scores(
-    heard: "Iterator[tuple[Notes, dict[str, np.ndarray]]]", hparams: "MelodicHParams", which: str
+    heard: "Iterator[tuple[Notes, Rolls]]", hparams: "MelodicHParams", which: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The mean note F1 of pieces, by what has to be right, without and with networks of a file.
 

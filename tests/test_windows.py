@@ -11,6 +11,7 @@ from polyamp.hparams import MelodicHParams
 
 HOP = 512
 REACH = 5  # Frames to each side that the fake model sees.
+STEP = 1 / 65_535  # To which rolls are kept.
 KERNEL = np.random.default_rng(0).uniform(0.1, 1.0, (2 * REACH + 1, 88))
 
 
@@ -60,24 +61,24 @@ def test_rolls_do_not_depend_on_window_borders(window, samples):
     rolls = windows.predict_rolls(FakeModel(), np.array_split(audio, 7), settings)
     assert set(rolls) == {"onset", "offset", "frame", "velocity"}
     assert rolls["onset"].shape == (1 + samples // HOP, 88) and rolls["onset"].dtype == np.float32
-    np.testing.assert_allclose(rolls["onset"], _expected_roll(audio), atol=1e-6)
+    np.testing.assert_allclose(rolls["onset"], _expected_roll(audio), atol=STEP)
 
 
 def test_every_frame_count_near_a_window_border_is_exact():
     settings = MelodicHParams(predict_window_seconds=1.0, predict_margin_seconds=0.2)
     for samples in range(30 * HOP, 64 * HOP, 217):
         rolls = windows.predict_rolls(FakeModel(), [_noise(samples)], settings)
-        np.testing.assert_allclose(rolls["frame"], _expected_roll(_noise(samples)), atol=1e-6)
+        np.testing.assert_allclose(rolls["frame"], _expected_roll(_noise(samples)), atol=STEP)
 
 
 def test_no_margin_keeps_frames_in_step():
     settings = MelodicHParams(predict_window_seconds=1.0, predict_margin_seconds=0.0)
     audio = _noise(100_000)
-    rolls = windows.predict_rolls(FakeModel(), [audio], settings)["onset"]
+    rolls = np.asarray(windows.predict_rolls(FakeModel(), [audio], settings)["onset"])
     expected = _expected_roll(audio)
     assert rolls.shape == expected.shape
     inside = [t for t in range(len(rolls)) if REACH < t % 32 < 32 - REACH - 2]  # 32 frames are the window of one second.
-    np.testing.assert_allclose(rolls[inside], expected[inside], atol=1e-6)
+    np.testing.assert_allclose(rolls[inside], expected[inside], atol=STEP)
 
 
 def test_block_sizes_do_not_matter_and_blocks_are_taken_as_they_are_needed():
@@ -130,9 +131,9 @@ def test_a_keras_model_gives_the_same_rolls_at_all_window_sizes():
         windows.predict_rolls(model, [clip], MelodicHParams(predict_window_seconds=window, predict_margin_seconds=0.25))
         for window in (1.5, 4.0, 30.0)
     ]
-    assert rolls[0]["onset"].std() > 0.01
+    assert np.std(rolls[0]["onset"]) > 0.01
     for other in rolls[1:]:
-        np.testing.assert_allclose(other["onset"], rolls[0]["onset"], atol=1e-6)
+        np.testing.assert_allclose(other["onset"], rolls[0]["onset"], atol=1.1 * STEP)
 
 
 def test_a_pitch_shared_model_does_not_depend_on_window_borders():
@@ -144,9 +145,9 @@ def test_a_pitch_shared_model_does_not_depend_on_window_borders():
         for window in (2.0, 3.1, 30.0)
     ]
     for name in rolls[0]:
-        assert rolls[0][name].std() > 1e-4
+        assert np.std(rolls[0][name]) > 1e-4
         for other in rolls[1:]:
-            np.testing.assert_allclose(other[name], rolls[0][name], atol=1e-5)
+            np.testing.assert_allclose(other[name], rolls[0][name], atol=2 * STEP)
 
 
 def test_a_model_with_another_number_of_frames_is_refused():

@@ -1,7 +1,5 @@
 """From rolls of probabilities to notes: the onsets-and-frames decoder, vectorised over frames and pitches."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from polyamp import constants
@@ -9,15 +7,16 @@ from polyamp.hparams import MelodicHParams
 from polyamp.notes import ends, evidence, strikes
 from polyamp.notes.arrays import Notes, to_midi_velocity
 from polyamp.notes.dynamics import smoothed_velocities
+from polyamp.notes.growing_rolls import Roll, Rolls
 
 # Silent frames after each pitch where all pitches lie one after another in a flat array: neighbours up to so many frames away
 # can be compared without mixing pitches. Also the radius in which an onset must be the highest.
 _GAP = 2
-_GROUP = 11  # Pitches that are decoded at once; of all together the intermediate results would take more memory than the rolls.
+_CELLS = 50_000  # Of whole pitches that are decoded at once, as intermediate results take more memory than kept rolls.
 _MAX_SHIFT = 0.49  # Frames by which refinement may move an event: below a half, so that no note loses its whole length.
 
 
-def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Notes:
+def from_rolls(rolls: Rolls, hparams: MelodicHParams) -> Notes:
     """Decodes rolls into notes.
 
     A note starts at an onset, sounds while its frames do and ends at an offset, at the next onset of its pitch or with its
@@ -55,8 +54,9 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
     """
     _check(rolls)
     groups = []
-    for first in range(0, constants.NUM_PITCHES, _GROUP):
-        group = {name: _group(rolls[name], first) for name in constants.ROLLS}
+    size = max(1, _CELLS // max(1, len(rolls["onset"])))
+    for first in range(0, constants.NUM_PITCHES, size):
+        group = {name: _group(rolls[name], first, size) for name in constants.ROLLS}
         onset_frame, offset_frame, pitch_index, velocity = _decode(group, hparams)
         groups.append((onset_frame, offset_frame, pitch_index + first + constants.MIN_MIDI_PITCH, velocity))
     onset_frame, offset_frame, pitch, velocity = (np.concatenate(column) for column in zip(*groups, strict=True))
@@ -68,7 +68,7 @@ def from_rolls(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Note
     return ends.with_likelier_ends(found, rolls, hparams) if hparams.predict_ends else found
 
 
-def _decode(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _decode(rolls: dict[str, np.ndarray], hparams: MelodicHParams) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of rolls `[time, pitches]` each note's first frame, that after its last, both refined, its column and MIDI velocity."""
     num_frames = len(rolls["frame"])
     onset, offset = _flatten(rolls["onset"]), _flatten(rolls["offset"])
@@ -98,13 +98,13 @@ def _decode(rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> tuple[n
     return onset_frame, offset_frame, pitch_index, velocity
 
 
-def _group(roll: np.ndarray, first: int) -> np.ndarray:
-    """A roll's probabilities of `_GROUP` pitches from one on."""
-    group = np.asarray(roll)[:, first : first + _GROUP]
+def _group(roll: Roll, first: int, size: int) -> np.ndarray:
+    """A roll's probabilities of so many pitches from one on."""
+    group = np.asarray(roll[:, first : first + size])
     return group.astype(np.float32) if group.dtype == bool else group
 
 
-def _check(rolls: Mapping[str, np.ndarray]) -> None:
+def _check(rolls: Rolls) -> None:
     """Raises `ValueError` where rolls do not fit together."""
     missing = [name for name in constants.ROLLS if name not in rolls]
     if missing:

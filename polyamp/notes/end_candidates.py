@@ -9,6 +9,7 @@ from polyamp import constants
 from polyamp.hparams import MelodicHParams
 from polyamp.notes import evidence
 from polyamp.notes.arrays import Notes
+from polyamp.notes.growing_rolls import Roll, Rolls
 
 NUM_HEARD = 19  # Numbers that say what is heard of a candidate.
 
@@ -36,7 +37,7 @@ class Candidates(NamedTuple):
     heard: np.ndarray
 
 
-def candidates(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Candidates:
+def candidates(notes: Notes, rolls: Rolls, hparams: MelodicHParams) -> Candidates:
     """Times at which notes may end: as decoded, where one of the next notes begins, and where the offset roll has a peak.
 
     None is later than the next onset of the pitch, nor, but for those decoded, than `_REACH` seconds after its own.
@@ -52,7 +53,7 @@ def candidates(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHP
     return Candidates(note[order], seconds[order], heard[order])
 
 
-def by_pitch(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Iterator[Candidates]:
+def by_pitch(notes: Notes, rolls: Rolls, hparams: MelodicHParams) -> Iterator[Candidates]:
     """The candidates of one pitch after the other."""
     if not len(notes):
         return
@@ -73,7 +74,7 @@ class _OfAllPitches(NamedTuple):
     onsets: np.ndarray
 
 
-def _of_all_pitches(rolls: Mapping[str, np.ndarray]) -> _OfAllPitches:
+def _of_all_pitches(rolls: Rolls) -> _OfAllPitches:
     """Sums and maxima over the pitches, one by one, as rolls may be large."""
     offsets, onset, onsets = np.zeros((3, len(rolls["onset"])), np.float32)
     for pitch in range(constants.NUM_PITCHES):
@@ -84,7 +85,7 @@ def _of_all_pitches(rolls: Mapping[str, np.ndarray]) -> _OfAllPitches:
     return _OfAllPitches(*map(_highest_of_three, (offsets, onset, onsets)))
 
 
-def _column(roll: np.ndarray, pitch: int) -> np.ndarray:
+def _column(roll: Roll, pitch: int) -> np.ndarray:
     """The probabilities of one pitch, float32 `[time]`; what is no number is no evidence of anything."""
     return np.nan_to_num(roll[:, pitch].astype(np.float32))
 

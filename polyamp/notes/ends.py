@@ -18,6 +18,7 @@ from polyamp.notes import context
 from polyamp.notes.arrays import Notes
 from polyamp.notes.context import dense
 from polyamp.notes.end_candidates import NUM_HEARD, Candidates, by_pitch
+from polyamp.notes.growing_rolls import Rolls
 
 BEFORE, AFTER = 16, 32  # Notes around that count, in the order of their onsets.
 NUM_KNOWN, NUM_BETWEEN = 5, 7  # Numbers per note around, and per pair of one and a candidate.
@@ -153,7 +154,7 @@ def likeliest(notes: Notes, may_end: Candidates, network: EndNetwork) -> tuple[n
     return index, may_end.seconds[best[first]]
 
 
-def with_likelier_ends(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Notes:
+def with_likelier_ends(notes: Notes, rolls: Rolls, hparams: MelodicHParams) -> Notes:
     """The notes that were decoded from rolls, ending where the network `predict_ends` says.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-_ROWS = 256  # Notes at a time, for the sake of memory.
+_ROWS = 64  # Notes at a time, for the sake of memory.
 
 
 def neighbourhoods(onset: np.ndarray, reach: float) -> Iterator[tuple[slice, slice]]:

@@ -6,14 +6,13 @@ one loudness, tunes are louder than what accompanies them. A small network that 
 true notes (`scripts/fit_strikes.py`) moves every onset and velocity towards what the others make likely.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from polyamp import constants
 from polyamp.hparams import MelodicHParams
 from polyamp.notes import context, strike_network
 from polyamp.notes.arrays import Notes
+from polyamp.notes.growing_rolls import Roll, Rolls
 from polyamp.notes.strike_network import StrikeNetwork, log_odds
 
 BEFORE = AFTER = 20  # Notes around that count, in the order of their onsets.
@@ -29,7 +28,7 @@ def around(notes: Notes, some: slice = slice(None)) -> np.ndarray:
     return context.around(notes, np.arange(len(notes))[some], BEFORE, AFTER)
 
 
-def own(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> np.ndarray:
+def own(notes: Notes, rolls: Rolls, hparams: MelodicHParams) -> np.ndarray:
     """What is known of each note by itself.
 
     Args:
@@ -43,17 +42,21 @@ def own(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) 
         not known any more: as if it were at 0 now.)
     """
     frame = np.rint((notes.onset + hparams.onset_bias_ms / 1000) * hparams.frames_per_second).astype(int)
-    pitch = notes.pitch - constants.MIN_MIDI_PITCH
+    by_itself = [(notes.velocity - 60) / 30, np.clip(notes.offset - notes.onset, 0, 2)]
+    loudness = _near(rolls["velocity"], frame + np.array([[-1], [0], [1], [2]]), notes.pitch) * constants.MAX_MIDI_VELOCITY
+    onset = _near(rolls["onset"], frame + np.array([[-1], [0], [1]]), notes.pitch)
+    sounding = _near(rolls["frame"], frame + np.array([[0], [1], [3]]), notes.pitch)
+    known = by_itself, (loudness - notes.velocity) / 30, log_odds(onset), log_odds(sounding)
+    return np.concatenate(known).T.astype(np.float32)
 
-    def near(name: str, frames: int) -> np.ndarray:
-        at = np.clip(frame + frames, 0, max(len(rolls[name]) - 1, 0))
-        return np.clip(np.nan_to_num(rolls[name][at, pitch].astype(np.float32)), 0, 1)
 
-    columns = [(notes.velocity - 60) / 30, np.clip(notes.offset - notes.onset, 0, 2)]
-    columns += [(near("velocity", frames) * constants.MAX_MIDI_VELOCITY - notes.velocity) / 30 for frames in (-1, 0, 1, 2)]
-    columns += [log_odds(near("onset", frames)) for frames in (-1, 0, 1)]
-    columns += [log_odds(near("frame", frames)) for frames in (0, 1, 3)]
-    return np.stack(columns, axis=-1).astype(np.float32)
+def _near(roll: Roll, frame: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    """What a roll says in some frames of notes' MIDI pitches, from 0 to 1, float32 `[frames, notes]`, as `frame` is."""
+    said = np.zeros(frame.shape, np.float32)
+    for one in np.unique(pitch):
+        at = np.clip(frame[:, pitch == one], 0, len(roll) - 1)
+        said[:, pitch == one] = roll[:, one - constants.MIN_MIDI_PITCH][at]
+    return np.clip(np.nan_to_num(said), 0, 1)
 
 
 def load(which: str) -> StrikeNetwork:
@@ -74,7 +77,7 @@ def _moves(network: StrikeNetwork, notes: Notes, own: np.ndarray) -> np.ndarray:
     return np.concatenate([network.moves(own[some], around(notes, some)) for some in steps])
 
 
-def as_struck(notes: Notes, rolls: Mapping[str, np.ndarray], hparams: MelodicHParams) -> Notes:
+def as_struck(notes: Notes, rolls: Rolls, hparams: MelodicHParams) -> Notes:
     """The notes that were decoded from rolls, beginning when and as loud as the network `predict_strikes` says.
 
     As it has learned what single notes are beside the others, on the whole they stay when and as loud as they were heard; and
