@@ -142,7 +142,7 @@ class MelodicHParams:
     clip_norm: float = field(3.0, 0.0, 1e6)  # L2 norm; 0 is no clipping.
     clip_each_parameter: bool = field(True)  # Each parameter's gradient by itself, else all together.
     train_layers: str = field("")  # Beginnings of layers' names, comma-separated; only these learn. Empty: all.
-    teacher_share: float = probability(0.5)  # Share of the labels that is what the model of --teacher_id answers.
+    teacher_share: float = probability(0.5)  # Share of the labels that is what the models of --teacher_id answer.
     precision: str = field("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
     jit_compile: bool = field(False)
 

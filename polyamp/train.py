@@ -178,8 +178,8 @@ def train(
         validation_examples_path: TFRecords to transcribe at every checkpoint, of the same type; the best one by note F1, or
             by the families of notes, is kept as best.npz.
         cache_dir: Compute the spectrograms once and keep them there; training then runs on any Keras backend.
-        teacher_id: A Melodic model under `model_dir` (see `find_anywhere`) whose answers are `hparams.teacher_share` of the
-            labels; with `cache_dir`.
+        teacher_id: Melodic models under `model_dir`, comma-separated (see `find_teachers`), whose mean answers are
+            `hparams.teacher_share` of the labels; with `cache_dir`.
         seed: Of weights, crops and augmentation.
         strategy: One of `distribution.STRATEGIES`.
 
@@ -215,7 +215,7 @@ def train(
             return checkpoint.numbered(directory)[-1]
         if teacher_id:
             with precision_policy(hparams.precision):
-                teacher = distillation.load_teacher(model_dir, teacher_id, model.get_layer("spectrogram"))
+                teachers = distillation.load_teachers(model_dir, teacher_id, model.get_layer("spectrogram"))
         if devices.is_chief:
             starting_point.write_settings(directory, hparams)
         # The settings that are stored are of one device, whose share of a global batch is batch_size.
@@ -224,7 +224,7 @@ def train(
             model, examples_path, nsynth_examples_path, dataset_type, of_all, progress, num_steps, cache_dir
         )
         if teacher_id:
-            data = distillation.taught(data, teacher, hparams.teacher_share)
+            data = distillation.taught(data, teachers, hparams.teacher_share)
         interval = min(checkpoint_interval, num_steps)
         with callbacks.stop_on_signals(progress):
             watching = [callbacks.StepCounter(progress, num_steps, devices), saver]

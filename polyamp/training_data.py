@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from polyamp import callbacks, checkpoint, constants, windows
+from polyamp import callbacks, constants, distillation, windows
 from polyamp import hparams as hparams_lib
 from polyamp.data import cache, note_batches, nsynth_mixes, pipeline, prepared, records, state_batches
 from polyamp.data.example import Example
@@ -28,7 +28,7 @@ def check_teacher(model_type: str, model_dir: str | Path, teacher_id: str | None
         raise PolyampError("--teacher_id is for MELODIC only; leave it out.")
     if not cache_dir:
         raise PolyampError("--teacher_id: a teacher hears cached spectrograms; give --cache_dir, too.")
-    checkpoint.find_anywhere(model_dir, "MELODIC", teacher_id, "--teacher_id")
+    distillation.find_teachers(model_dir, teacher_id)
 
 
 def check_paths(

@@ -1,4 +1,4 @@
-"""polyamp.distillation: what a small network learns from a large one's answers."""
+"""polyamp.distillation: what a small network learns from large ones' answers."""
 
 import dataclasses
 
@@ -54,28 +54,41 @@ def test_labels_are_the_mean_of_what_is_true_and_what_the_teacher_answers(tmp_pa
     labels = {roll: rng.random((2, 16, 88)).astype(np.float32) for roll in constants.ROLLS}
     weights = {roll: np.ones((2, 16, 88), np.float32) for roll in constants.ROLLS}
     answers = network(spectrum, training=False)
-    teacher = distillation.load_teacher(tmp_path, "large", front_end)
-    ((heard, mixed, weighed),) = distillation.taught([(spectrum, labels, weights)], teacher, 0.25)
+    teachers = distillation.load_teachers(tmp_path, "large", front_end)
+    ((heard, mixed, weighed),) = distillation.taught([(spectrum, labels, weights)], teachers, 0.25)
     assert heard is spectrum and weighed is weights
     for roll in constants.ROLLS:
         assert mixed[roll].dtype == np.float32
         np.testing.assert_allclose(mixed[roll], 0.75 * labels[roll] + 0.25 * np.asarray(answers[roll]), atol=1e-5)
     unknown = {roll: np.stack([label[0], np.full_like(label[1], np.nan)]) for roll, label in labels.items()}
-    ((_, completed, _),) = distillation.taught([(spectrum, unknown, weights)], teacher, 0.25)
+    ((_, completed, _),) = distillation.taught([(spectrum, unknown, weights)], teachers, 0.25)
     for roll in constants.ROLLS:
         np.testing.assert_array_equal(completed[roll][0], mixed[roll][0])
         np.testing.assert_allclose(completed[roll][1], answers[roll][1], atol=1e-5)
 
 
+def test_of_several_teachers_the_mean_counts(tmp_path, front_end):
+    spectrum = np.random.default_rng(1).random((2, 16, 294)).astype(np.float32)
+    networks = [saved(tmp_path, "large", channels=12), saved(tmp_path, "other", seed=1)]
+    answers = [network(spectrum, training=False) for network in networks]
+    labels = {roll: np.full((2, 16, 88), np.nan, np.float32) for roll in constants.ROLLS}
+    teachers = distillation.load_teachers(tmp_path, "large, other", front_end)
+    ((_, mixed, _),) = distillation.taught([(spectrum, labels, labels)], teachers, 0.5)
+    for roll in constants.ROLLS:
+        large, other = (np.asarray(answer[roll]) for answer in answers)
+        assert np.abs(large - other).max() > 0.01
+        np.testing.assert_allclose(mixed[roll], (large + other) / 2, atol=1e-5)
+
+
 def test_a_teacher_of_other_spectrograms_is_refused(tmp_path, front_end):
     saved(tmp_path, "slow", hop_length=1024)
-    with pytest.raises(HParamsError, match="--teacher_id=slow: .*same spec_type, hop_length"):
-        distillation.load_teacher(tmp_path, "slow", front_end)
+    with pytest.raises(HParamsError, match="--teacher_id: .*slow.*same spec_type, hop_length"):
+        distillation.load_teachers(tmp_path, "slow", front_end)
 
 
 def test_it_is_so_before_anything_is_computed_or_written(run, tmp_path):
     saved(tmp_path / "runs", "slow", hop_length=1024)
-    with pytest.raises(HParamsError, match="--teacher_id=slow"):
+    with pytest.raises(HParamsError, match="--teacher_id: .*slow"):
         run(teacher_id="slow")
     assert not (tmp_path / "cache").exists() and not (tmp_path / "runs" / "MELODIC" / "pupil" / "hparams.json").exists()
 
@@ -110,6 +123,7 @@ def test_a_pupil_takes_over_what_no_label_says(run, tmp_path):
         ({"teacher_id": "x", "model_type": "TIMBRE"}, PolyampError, "--teacher_id is for MELODIC only"),
         ({"teacher_id": "x", "cache_dir": None}, PolyampError, "--teacher_id: .*give --cache_dir"),
         ({"teacher_id": "x"}, CheckpointError, "x"),
+        ({"teacher_id": "melodic_compact,y"}, CheckpointError, "y"),
         ({"examples_path": "unknown.tfrecord"}, DataError, "unknown.tfrecord: recordings without notes"),
         ({"validation_examples_path": "unknown.tfrecord"}, DataError, "unknown.tfrecord: recordings without notes"),
     ],
