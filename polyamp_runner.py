@@ -74,7 +74,10 @@ def _define_training_flags(values: flags.FlagValues) -> None:
     count("checkpoint_interval", 1_000, "Training steps between checkpoints.")
     count("keep_checkpoint_max", 3, "How many checkpoints of a training are kept, besides the best.")
     string("cache_dir", "Folder where the features of the training audio are kept once computed; for training on a CPU.")
-    string("teacher_id", "Ids of Melodic models whose mean answer is part of the labels, for small networks; with --cache_dir.")
+    string(
+        "teacher_id",
+        "Melodic models, comma-separated, whose mean answer is part of the labels; for small networks; with --cache_dir.",
+    )
     text = "Start of all random numbers of a training."
     flags.DEFINE_integer("seed", 0, text, lower_bound=0, upper_bound=2**32 - 1, flag_values=values)
     text = "Devices to train on: one; mirrored: all of this machine; multi_worker: of all machines that TF_CONFIG names."

@@ -117,6 +117,7 @@ class WriteNotes(beam.DoFn):
             rolls = GrowingRolls()
             for part in parts:
                 rolls.add(part)
+            del parts
             try:
                 found = notes.from_rolls(rolls, self._hparams)
                 if isinstance(self._hparams, FullHParams):

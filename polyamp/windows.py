@@ -24,7 +24,7 @@ def predict_rolls(model: "keras.Model", blocks: Iterable[np.ndarray], hparams: M
     whose frames are thrown away: where the model sees no further than that, the rolls do not depend on where windows begin.
 
     Args:
-        model: Audio [1, samples] to a dict of rolls [1, 1 + samples // hop_length, ...].
+        model: Audio [1, samples] to a dict of rolls [1, 1 + samples // hop_length, pitches], from 0 to 1.
         blocks: The audio, 16 kHz mono float32 [samples], in blocks of any length.
         hparams: The model's.
 

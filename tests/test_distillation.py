@@ -123,7 +123,7 @@ def test_a_pupil_takes_over_what_no_label_says(run, tmp_path):
         ({"teacher_id": "x", "model_type": "TIMBRE"}, PolyampError, "--teacher_id is for MELODIC only"),
         ({"teacher_id": "x", "cache_dir": None}, PolyampError, "--teacher_id: .*give --cache_dir"),
         ({"teacher_id": "x"}, CheckpointError, "x"),
-        ({"teacher_id": "melodic_compact,y"}, CheckpointError, "y"),
+        ({"teacher_id": "melodic_compact,y"}, CheckpointError, "--teacher_id=y;"),
         ({"examples_path": "unknown.tfrecord"}, DataError, "unknown.tfrecord: recordings without notes"),
         ({"validation_examples_path": "unknown.tfrecord"}, DataError, "unknown.tfrecord: recordings without notes"),
     ],

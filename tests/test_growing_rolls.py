@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyamp import checkpoint, notes
-from polyamp.notes import growing_rolls
+from polyamp.notes import decoding, growing_rolls
 from polyamp.notes.growing_rolls import GrowingRoll, GrowingRolls
 
 STEP = 1 / 65_535
@@ -48,7 +48,10 @@ def test_whole_pitches(short_blocks):
         roll[:, 88]
 
 
-@pytest.mark.parametrize("cells", [(slice(2, 5), 3), (np.array([1, 2]), np.array([3, 4])), (4, slice(None))])
+@pytest.mark.parametrize(
+    "cells",
+    [3, slice(2, 5), slice(None), (slice(2, 5), 3), (np.array([1, 2]), np.array([3, 4])), (4, slice(None)), np.arange(3)],
+)
 def test_some_frames_are_refused(cells):
     roll = GrowingRoll(88)
     roll.add(random_frames(10))
@@ -56,11 +59,32 @@ def test_some_frames_are_refused(cells):
         roll[cells]
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (3, 89), (88,), (3, 88, 2), (3,)])
+def test_other_widths_are_refused(shape):
+    roll = GrowingRoll(88)
+    with pytest.raises(ValueError, match=r"must be \[time, 88\]"):
+        roll.add(np.ones(shape, np.float32))
+    assert roll.shape == (0, 88)
+
+
 def test_what_is_outside_or_no_number():
     roll = GrowingRoll(4)
     roll.add(np.array([[-0.5, 1.5, np.nan, 0.5], [-np.inf, np.inf, 0.0, 1.0]], np.float32))
     roll.add(np.array([[True, False, True, False]]))
     np.testing.assert_allclose(roll, [[0, 1, 0, 0.5], [0, 1, 0, 1], [1, 0, 1, 0]], atol=STEP)
+
+
+def test_clips_take_little_memory():
+    """As thousands of them may be held at a time."""
+    tracemalloc.start()
+    clips = []
+    for _ in range(20):
+        clips.append(GrowingRoll(88))
+        for frames in np.split(random_frames(320), 5):
+            clips[-1].add(frames)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held / 20 < 1.5 * 4 * 88 * 320  # An array would take 4 * 88 * 320.
 
 
 def test_hours_of_music_take_little_memory():
@@ -93,5 +117,23 @@ def test_notes_are_those_of_arrays(short_blocks, model_type):
     found = notes.from_rolls(growing, hparams)
     wanted = notes.from_rolls({name: np.asarray(roll) for name, roll in growing.items()}, hparams)
     assert len(found) > 300
+    for field in dataclasses.fields(found):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(wanted, field.name))
+    not_rounded = notes.from_rolls(rolls, hparams)
+    np.testing.assert_array_equal(found.pitch, not_rounded.pitch)
+    np.testing.assert_allclose(found.onset, not_rounded.onset, atol=1e-3)
+    np.testing.assert_allclose(found.velocity, not_rounded.velocity, atol=1)
+    assert np.mean(np.abs(found.offset - not_rounded.offset) < 1e-3) > 0.99  # Of ends that are as likely, another may be.
+
+
+@pytest.mark.parametrize("cells", [1, 700, 20_000])
+def test_how_many_pitches_are_decoded_at_once_does_not_matter(monkeypatch, cells):
+    hparams = checkpoint.locate("MELODIC")[1]
+    rng = np.random.default_rng(1)
+    rolls = {name: rng.random((300, 88), np.float32) for name in ("onset", "offset", "frame", "velocity")}
+    wanted = notes.from_rolls(rolls, hparams)  # All at once.
+    monkeypatch.setattr(decoding, "_CELLS", cells)
+    found = notes.from_rolls(rolls, hparams)
+    assert len(found) > 300 and np.ptp(found.pitch) == 87
     for field in dataclasses.fields(found):
         np.testing.assert_array_equal(getattr(found, field.name), getattr(wanted, field.name))

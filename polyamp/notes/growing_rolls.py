@@ -14,7 +14,7 @@ class GrowingRoll:
     """A roll of probabilities, or what else is between 0 and 1, that grows at its end.
 
     Each cell is kept in two bytes, to the nearest 65,535th; what is outside as 0 or 1, and what is no number as 0. All but the
-    last frames are compressed, pitch by pitch: in most cells nothing sounds, so these take a tenth to a half of that.
+    last frames are compressed, pitch by pitch: in most cells nothing sounds, so probabilities take a quarter of that.
 
     It reads as a float32 array `[time, pitches]`: whole pitches as `roll[:, pitches]`, and all as `np.asarray(roll)`.
 
@@ -26,8 +26,8 @@ class GrowingRoll:
 
     def __init__(self, num_pitches: int):
         self._compressed: list[list[bytes]] = [[] for _ in range(num_pitches)]  # Of each pitch, blocks of `_BLOCK` frames.
-        self._last = np.empty((num_pitches, _BLOCK), np.uint16)  # What is not compressed yet.
-        self._num_last = 0
+        self._last = np.empty((num_pitches, 0), np.uint16)  # Not compressed yet, of which the first
+        self._num_last = 0  # frames are there, the others room for what follows.
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -38,13 +38,23 @@ class GrowingRoll:
         return self.shape[0]
 
     def add(self, frames: np.ndarray) -> None:
-        """Adds frames that follow, `[time, pitches]`."""
+        """Adds frames that follow, `[time, pitches]`.
+
+        Raises:
+            ValueError: They are not.
+        """
+        if frames.shape[1:] != self.shape[1:]:
+            raise ValueError(f"frames must be [time, {self.shape[1]}]; got {list(frames.shape)}.")
         steps = np.rint(np.clip(np.nan_to_num(frames), 0, 1) * np.float32(_STEPS)).T.astype(np.uint16)
         while steps.size:
             room = _BLOCK - self._num_last
             fitting, steps = steps[:, :room], steps[:, room:]
-            self._last[:, self._num_last : self._num_last + fitting.shape[1]] = fitting
-            self._num_last += fitting.shape[1]
+            first, self._num_last = self._num_last, self._num_last + fitting.shape[1]
+            if self._num_last > self._last.shape[1]:
+                larger = np.empty((self.shape[1], min(_BLOCK, 2 * self._num_last)), np.uint16)
+                larger[:, :first] = self._last[:, :first]
+                self._last = larger
+            self._last[:, first : self._num_last] = fitting
             if self._num_last == _BLOCK:
                 for blocks, row in zip(self._compressed, self._last, strict=True):
                     blocks.append(zlib.compress(row.tobytes(), 1))
@@ -52,10 +62,9 @@ class GrowingRoll:
 
     def __getitem__(self, cells: tuple[slice, int | slice]) -> np.ndarray:
         """All frames of a pitch, float32 `[time]`, or of several, `[time, pitches]`."""
-        frames, pitches = cells
-        if not isinstance(frames, slice) or frames != slice(None):
+        if not (isinstance(cells, tuple) and len(cells) == 2 and isinstance(cells[0], slice) and cells[0] == slice(None)):
             raise IndexError("of a GrowingRoll there are only whole pitches: roll[:, pitches].")
-        chosen = range(self.shape[1])[pitches]
+        chosen = range(self.shape[1])[cells[1]]
         if isinstance(chosen, int):
             return self._of(chosen)
         rows = np.empty((len(chosen), len(self)), np.float32)
@@ -69,6 +78,8 @@ class GrowingRoll:
         return np.concatenate([*blocks, self._last[pitch, : self._num_last]]) / np.float32(_STEPS)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("a GrowingRoll is no array of which there could be a view.")
         return self[:, :].astype(dtype or self.dtype, copy=False)
 
 
@@ -82,4 +93,6 @@ class GrowingRolls(dict[str, GrowingRoll]):
     def add(self, rolls: Mapping[str, np.ndarray]) -> None:
         """Adds frames that follow, of all rolls."""
         for name, frames in rolls.items():
-            self.setdefault(name, GrowingRoll(frames.shape[1])).add(frames)
+            if name not in self:
+                self[name] = GrowingRoll(frames.shape[1])
+            self[name].add(frames)
