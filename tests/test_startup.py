@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from polyamp import notes
+
 ROOT = Path(__file__).parents[1]
 
 SCRIPT = """
@@ -114,7 +116,7 @@ def test_closed_streams_cost_no_notes(tmp_path, closed):
     command = f"{sys.executable} {ROOT / 'polyamp_runner.py'} --mode=predict --audio_filename={tmp_path}/a.ogg"
     result = subprocess.run(f"{command} {closed}", shell=True, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0 and not result.stderr
-    assert (tmp_path / "a-polyamp.mid").stat().st_size > 500
+    assert len(notes.read_midi(tmp_path / "a-polyamp.mid")) > 55  # Of the 65 that there are.
     live = f"{sys.executable} {ROOT / 'scripts/live.py'} --input={tmp_path}/a.ogg --speed=0 --output={tmp_path}/live.mid"
     assert subprocess.run(f"{live} {closed}", shell=True, capture_output=True, timeout=60).returncode == 0
     assert (tmp_path / "live.mid").stat().st_size > 300
