@@ -160,18 +160,22 @@ def _begun(rolls: Mapping[str, np.ndarray], hparams: "MelodicHParams") -> tuple[
 
 
 def _beside(true: "Notes", onset: np.ndarray, pitch: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much later and louder than found notes the true ones are; no number for what is none of these."""
+    """How much later and louder than found notes the true ones are; no number for what is none of these, or not known."""
     import mir_eval
 
     from polyamp.metrics.note import intervals_and_pitches
+    from polyamp.notes.arrays import UNKNOWN_VELOCITY
 
     later, louder = np.full((2, len(onset)), np.nan)
     found = np.stack([onset, onset + 1], axis=1), mir_eval.util.midi_to_hz(pitch.astype(np.float64))
     for of_true, of_found in mir_eval.transcription.match_notes(*intervals_and_pitches(true), *found, offset_ratio=None):
         later[of_found] = true.onset[of_true] - onset[of_found]
-        louder[of_found] = true.velocity[of_true] - velocity[of_found]
-    if np.isfinite(later).any():  # A recording may be late, and have another scale of loudness.
-        later, louder = later - np.nanmedian(later), louder - np.nanmean(louder)
+        if true.velocity[of_true] != UNKNOWN_VELOCITY:
+            louder[of_found] = true.velocity[of_true] - velocity[of_found]
+    if np.isfinite(later).any():  # A recording may be late,
+        later -= np.nanmedian(later)
+    if np.isfinite(louder).any():  # and have another scale of loudness.
+        louder -= np.nanmean(louder)
     return later, louder
 
 

@@ -259,7 +259,7 @@ class TestTsv:
 
     def test_what_other_programs_write(self, tmp_path):
         (tmp_path / "a.tsv").write_text("onset\toffset\tnote\n\n-0.0003\t0.5\t60\n0.5\t1\t62\t90\n")
-        assert notes.read_tsv(tmp_path / "a.tsv") == Notes.of([0.0, 0.5], [0.5, 1.0], [60, 62], [64, 90])
+        assert notes.read_tsv(tmp_path / "a.tsv") == Notes.of([0.0, 0.5], [0.5, 1.0], [60, 62], [0, 90])  # 0: not known.
         (tmp_path / "a.tsv").write_text("-0.1,0.5,60,90\n")
         with pytest.raises(DataError, match="a.tsv: note 1 has onset -0.1"):
             notes.read_tsv(tmp_path / "a.tsv")

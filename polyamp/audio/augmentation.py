@@ -42,9 +42,12 @@ def augment(audio: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator
 
 
 def louder(velocity: np.ndarray, gain_db: float, hparams: MelodicHParams) -> np.ndarray:
-    """MIDI velocities of notes after a change of level, int64 from 1 to 127, by `augment_velocity_per_db`."""
-    moved = np.rint(velocity + gain_db * hparams.augment_velocity_per_db)
-    return np.clip(moved, 1, constants.MAX_MIDI_VELOCITY).astype(np.int64)
+    """MIDI velocities of notes after a change of level, int64 from 1 to 127, by `augment_velocity_per_db`.
+
+    Those that nobody knows stay 0.
+    """
+    moved = np.clip(np.rint(velocity + gain_db * hparams.augment_velocity_per_db), 1, constants.MAX_MIDI_VELOCITY)
+    return np.where(velocity > 0, moved, 0).astype(np.int64)
 
 
 def _disturb(samples: np.ndarray, hparams: MelodicHParams, rng: np.random.Generator) -> np.ndarray:

@@ -47,8 +47,8 @@ class Example:
 
 
 def velocity_range(of: Notes) -> tuple[int, int]:
-    """Lowest and highest velocity, (0, 0) where there are no notes."""
-    return (int(of.velocity.min()), int(of.velocity.max())) if len(of) else (0, 0)
+    """Lowest and highest velocity, all of MIDI's where none is known: other readers of records divide by the highest."""
+    return (int(of.velocity.min()), int(of.velocity.max())) if of.velocity.any() else (0, constants.MAX_MIDI_VELOCITY)
 
 
 @dataclasses.dataclass(frozen=True)

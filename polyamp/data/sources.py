@@ -16,6 +16,7 @@ from polyamp.data.example import Example
 from polyamp.data.recording import Recording, audio_files, find_with, split_of_folder
 from polyamp.errors import DataError
 from polyamp.notes import Notes
+from polyamp.notes.arrays import UNKNOWN_VELOCITY
 
 LABEL_SUFFIXES = (".tsv", ".mid", ".midi", ".txt")  # In this order of preference: MAPS' .txt has no velocities.
 
@@ -129,13 +130,13 @@ def _read_maps_txt(path: Path) -> Notes:
             if number == 1 and line.startswith("OnsetTime") or not line.strip():
                 continue
             onset, offset, pitch = (float(value) for value in line.split())
-            rows.append((onset, onset if offset < onset else offset, pitch))
+            rows.append((onset, onset if offset < onset else offset, pitch, UNKNOWN_VELOCITY))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a text file of notes.") from error
     except ValueError as error:
         raise DataError(f"{path}, line {number}: expected onset, offset, pitch; got {line!r}.") from error
     try:
-        return Notes.of(*np.array(rows, np.float64).reshape(-1, 3).T)
+        return Notes.of(*np.array(rows, np.float64).reshape(-1, 4).T)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 

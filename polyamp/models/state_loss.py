@@ -39,6 +39,8 @@ def corrected(state: Any, context: Any) -> tuple[Any, Any]:
 class StateLoss(keras.losses.Loss):
     """Cross-entropy of the states, and squared errors of velocities (at onsets) and times (at onsets and offsets).
 
+    Of notes whose velocity is 0, so unknown, none is learned.
+
     Targets "state", "velocity" and "timing" `[batch, time, 88]`, as `polyamp.notes.states.to_states` gives them; predictions
     "logits", "velocity", "timing" and "context" of the model. The mean over the cells whose sample weight is not zero, so that
     the errors count in relation to all cells, not to the few where something begins or ends.
@@ -57,7 +59,8 @@ class StateLoss(keras.losses.Loss):
         crossentropy = keras.losses.sparse_categorical_crossentropy(target, answer["logits"], from_logits=True)
         begins = ops.cast(target >= ONSET, "float32")
         ends = ops.cast((target == OFFSET) & (truth["state"] == OFFSET), "float32")
-        velocity_error = begins * ops.square(answer["velocity"] - truth["velocity"])
+        is_known = ops.cast(truth["velocity"] > 0, "float32")
+        velocity_error = begins * is_known * ops.square(answer["velocity"] - truth["velocity"])
         before = ops.pad(truth["timing"][:, :-1], [[0, 0], [1, 0], [0, 0]])
         timing = ops.clip(ops.where(late > 0, before - 1.0, truth["timing"]), -1.5, 1.5)
         timing_error = (begins + ends) * ops.square(answer["timing"] - timing)

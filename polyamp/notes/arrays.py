@@ -11,6 +11,7 @@ from polyamp import constants
 from polyamp.errors import DataError
 
 DEFAULT_VELOCITY = 64
+UNKNOWN_VELOCITY = 0  # Of labels that do not say how loud a note is; nothing is learned from it.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,7 +22,7 @@ class Notes:
         onset: Seconds, float64; negative only for notes that `crop(clip=False)` cut.
         offset: Seconds, float64; never before `onset`.
         pitch: MIDI pitch 0 to 127, int64.
-        velocity: MIDI velocity 0 to 127, int64.
+        velocity: MIDI velocity 1 to 127, int64; 0 where nobody knows it.
         program: General MIDI program 0 to 127, int64.
     """
 

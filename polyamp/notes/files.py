@@ -15,7 +15,7 @@ import numpy as np
 from polyamp import atomic, constants
 from polyamp.errors import DataError, PolyampError
 from polyamp.notes import clock, midi_tracks
-from polyamp.notes.arrays import DEFAULT_VELOCITY, Notes, crop
+from polyamp.notes.arrays import DEFAULT_VELOCITY, UNKNOWN_VELOCITY, Notes, crop
 
 if TYPE_CHECKING:
     from note_seq.protobuf import music_pb2
@@ -95,8 +95,8 @@ def read_tsv(path: str | os.PathLike) -> Notes:
     """Notes from lines of `onset, offset, pitch, velocity` (seconds and MIDI numbers), separated by tabs or commas.
 
     Lines that are empty or start with `#` are skipped, and a first line that names the columns. Velocities may be missing, from
-    all lines or some. What rounding makes counts as what it was: an offset before its onset as the onset, an onset just before
-    0 as 0.
+    all lines or some: they are 0, unknown, then. What rounding makes counts as what it was: an offset before its onset as the
+    onset, an onset just before 0 as 0.
 
     Raises:
         DataError: The file cannot be read or a line does not hold three or four numbers; names the line.
@@ -118,7 +118,7 @@ def read_tsv(path: str | os.PathLike) -> Notes:
         except ValueError as error:
             raise DataError(f"{path}, line {number}: expected onset, offset, pitch, velocity; got {line!r}.") from error
         onset = 0.0 if -_ROUNDING < onset < 0 else onset
-        rows.append((onset, onset if offset < onset else offset, pitch, *(rest or [DEFAULT_VELOCITY])))
+        rows.append((onset, onset if offset < onset else offset, pitch, *(rest or [UNKNOWN_VELOCITY])))
     try:
         return Notes.of(*np.array(rows, np.float64).reshape(-1, 4).T)
     except DataError as error:
@@ -190,7 +190,8 @@ def _track(notes: Notes, program: int, channel: int, when: clock.Clock) -> mido.
     on, off = _ticks(notes, when)
     tick = np.concatenate([off, on])
     pitch = np.concatenate([notes.pitch, notes.pitch])
-    velocity = np.concatenate([np.zeros_like(notes.velocity), np.maximum(notes.velocity, 1)])  # 0 would end the note.
+    loudness = np.where(notes.velocity == UNKNOWN_VELOCITY, DEFAULT_VELOCITY, notes.velocity)  # 0 would end the note.
+    velocity = np.concatenate([np.zeros_like(loudness), loudness])
     starts = velocity > 0
     order = np.lexsort((pitch, starts, tick))  # At one tick notes end before others start.
     delta = np.diff(tick[order], prepend=0)

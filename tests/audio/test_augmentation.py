@@ -186,7 +186,7 @@ def test_the_gain_that_comes_back_is_what_was_done(amplitude):
 
 def test_velocities_follow_the_level():
     settings = MelodicHParams(augment_velocity_per_db=4.0)
-    velocity = np.array([1, 64, 120])
-    np.testing.assert_array_equal(augmentation.louder(velocity, 2.5, settings), [11, 74, 127])
-    np.testing.assert_array_equal(augmentation.louder(velocity, -2.5, settings), [1, 54, 110])
+    velocity = np.array([1, 64, 120, 0])  # The last is not known.
+    np.testing.assert_array_equal(augmentation.louder(velocity, 2.5, settings), [11, 74, 127, 0])
+    np.testing.assert_array_equal(augmentation.louder(velocity, -2.5, settings), [1, 54, 110, 0])
     np.testing.assert_array_equal(augmentation.louder(velocity, 9.0, MelodicHParams()), velocity)

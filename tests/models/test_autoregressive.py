@@ -180,6 +180,10 @@ def test_the_loss_by_hand():
     velocity = (0.5 - 0.1) ** 2 + (0.5 - 0.9) ** 2
     expected = (crossentropy + 2 * velocity + 3 * (0.25**2 + (0.25 - 1 - 9) ** 2)) / 4
     assert float(loss(truth, answer, weight)) == pytest.approx(expected, rel=1e-5)
+    # Of a velocity that nobody knows nothing.
+    expected -= 2 * velocity / 4
+    truth["velocity"] = np.zeros_like(truth["velocity"])
+    assert float(loss(truth, answer, weight)) == pytest.approx(expected, rel=1e-5)
     # Only frames that count.
     one = np.array([[[1], [0], [0], [0]]], np.float32)
     assert float(loss(truth, answer, one)) == pytest.approx(-log_softmax[0, 0, 0, OFF], rel=1e-5)

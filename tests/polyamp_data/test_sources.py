@@ -11,6 +11,7 @@ from note_seq import midi_io
 from polyamp import notes
 from polyamp.audio import balance
 from polyamp.data import recording, sources
+from polyamp.data.example import velocity_range
 from polyamp.errors import AudioError, DataError
 from polyamp.notes import Notes
 
@@ -68,7 +69,7 @@ def test_maps_as_published_tests_on_the_real_pianos_and_trains_on_other_pieces(t
     np.testing.assert_allclose(found.offset, [0.75, 0.9], atol=0.01)  # The pedal holds the first note.
     (tmp_path / "AkPnBcht" / "MUS" / "MAPS_MUS-y_AkPnBcht.mid").unlink()
     _, from_text = sources.load(sources.find("maps", tmp_path)[1])
-    assert from_text == Notes.of([0.1], [0.3], [60])
+    assert from_text == Notes.of([0.1], [0.3], [60], [0])
 
 
 @pytest.mark.parametrize("metadata", ["csv", "list", "columns"])
@@ -112,7 +113,9 @@ def test_folder_takes_splits_from_subfolders(tmp_path: Path):
 
 def test_labels_of_maps_may_begin_with_a_byte_order_mark(tmp_path: Path):
     (tmp_path / "a.txt").write_text("\ufeffOnsetTime\tOffsetTime\tMidiPitch\n0.1\t0.3\t60\n", encoding="utf-8")
-    assert sources.read_labels(tmp_path / "a.txt").pitch.tolist() == [60]
+    labels = sources.read_labels(tmp_path / "a.txt")
+    assert labels.pitch.tolist() == [60]
+    assert labels.velocity.tolist() == [0] and velocity_range(labels) == (0, 127)  # Not known.
 
 
 def test_audio_needs_no_notes(tmp_path: Path):

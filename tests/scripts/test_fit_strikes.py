@@ -1,5 +1,6 @@
 """scripts/fit_strikes.py: learns from transcriptions when and how loud notes are struck."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,10 @@ def test_what_is_to_be_learned_is_beside_the_recordings_own_delay_and_loudness(s
     piece = script.piece(true, rolls, HPARAMS)
     assert piece.later == pytest.approx([0.0, 0.0, 0.03125, np.nan], nan_ok=True)
     assert piece.louder == pytest.approx([0.0, -3.0, 3.0, np.nan], nan_ok=True)
+    unknown = dataclasses.replace(true, velocity=np.array([50, 60, 0, 90]))
+    assert script.piece(unknown, rolls, HPARAMS).louder == pytest.approx([1.5, -1.5, np.nan, np.nan], nan_ok=True)
+    unknown = dataclasses.replace(true, velocity=np.zeros(4, np.int64))
+    assert np.isnan(script.piece(unknown, rolls, HPARAMS).louder).all()
 
 
 def test_states_teach_the_same(script):
