@@ -25,9 +25,9 @@ setup(
     package_dir={"polyamp.configs": "configs"},
     package_data={
         "polyamp": ["py.typed", "checkpoints/**/*", "checkpoints/*"],
-        "polyamp.audio": ["balance_*.npz"],
+        "polyamp.audio": ["*.npz"],
         "polyamp.configs": ["*.json"],
-        "polyamp.notes": ["ends_*.npz", "strikes_*.npz"],
+        "polyamp.notes": ["*.npz"],
         "polyamp.data.tfds": ["*/README.md", "*/*.bib", "*/TAGS.txt"],
     },
     install_requires=[
