@@ -20,6 +20,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -116,12 +117,13 @@ class System:
         return [self._filled(file=path, output=output_dir / f"{path.stem}.mid") for path in audio]
 
     def _filled(self, audio: Sequence[Path] = (), **places: Path) -> list[str]:
+        values = {name: str(path) for name, path in places.items()} | {"comma_separated": ",".join(map(str, audio))}
         words: list[str] = []
         for word in shlex.split(self.command):
             if word == "{audio}":
                 words += map(str, audio)
-            else:
-                words.append(word.format(**places, comma_separated=",".join(map(str, audio))))
+            else:  # Braces may mean anything else, too, as in --hparams.
+                words.append(re.sub(r"\{(\w+)\}", lambda place: values.get(place[1], place[0]), word))
         return words
 
 
@@ -189,10 +191,16 @@ def systems() -> list[System]:
             peers.append(System(name, command, _version(binaries / "python", package)))
     given = []
     for text in _COMMANDS.value:
-        name, separator, command = text.partition("=")
-        if not separator or not ("{audio}" in command or "{file}" in command and "{output}" in command):
+        name, _, command = text.partition("=")
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise PolyampError(f"--command={text}: {str(error).lower()}.") from error
+        takes_many = "{audio}" in words and "{output_dir}" in command
+        if not takes_many and not ("{file}" in command and "{output}" in command):
             raise PolyampError(
-                f"--command={text}: write NAME=COMMAND with {{audio}} and {{output_dir}}, or {{file}} and {{output}}."
+                f"--command={text}: write NAME=COMMAND with {{audio}}, a word of its own, and {{output_dir}}, or with "
+                "{file} and {output}."
             )
         given.append(System(name, command, ""))
     found = [*ours, *peers, *given]

@@ -11,23 +11,30 @@ folder="${1:-peers}"
 PYTHON="${PYTHON:-python3}"
 
 for peer in "$@"; do
+  case "$peer" in
+    basic_pitch | transkun) ;;
+    *)
+      echo "error: $peer is not known; there are basic_pitch and transkun." >&2
+      exit 1
+      ;;
+  esac
+done
+
+pip_install() { "$folder/$peer/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+
+for peer in "$@"; do
   "$PYTHON" -m venv "$folder/$peer"
-  pip="$folder/$peer/bin/python -m pip install --quiet --disable-pip-version-check"
   case "$peer" in
     basic_pitch)
       # Its requirements pin versions that Python 3.12 cannot install; without them it runs. resampy needs pkg_resources, which
       # setuptools 80 takes away.
-      $pip --no-deps basic-pitch
-      $pip onnxruntime librosa mir_eval pretty_midi resampy scikit-learn "setuptools<80"
+      pip_install --no-deps basic-pitch
+      pip_install onnxruntime librosa mir_eval pretty_midi resampy scikit-learn "setuptools<80"
       ;;
     transkun)
       # With PyTorch, some 5 GB. torchaudio's last version, 2.11, loads beside the PyTorch of its number only; Transkun also needs
       # pkg_resources, which setuptools 80 takes away.
-      $pip transkun "torch==2.11.*" "torchaudio==2.11.*" "setuptools<80"
-      ;;
-    *)
-      echo "error: $peer is not known; there are basic_pitch and transkun." >&2
-      exit 1
+      pip_install transkun "torch==2.11.*" "torchaudio==2.11.*" "setuptools<80"
       ;;
   esac
   echo "$folder/$peer"

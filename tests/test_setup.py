@@ -8,9 +8,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def _files(folder: Path) -> set[str]:
-    return {
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    }
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
 
 
 def test_all_files_of_the_package_are_installed(tmp_path: Path):

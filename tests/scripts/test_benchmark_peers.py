@@ -46,7 +46,8 @@ def test_scores_costs_and_table(load: Callable, folder: Path, capsys: pytest.Cap
     script, values = load("benchmark_peers", data=folder / "audio", output_dir=folder / "out", speed_seconds=2, repeats=1)
     values.cores = [1]
     values.systems = ["MELODIC", "Right", "Wrong"]
-    values.command = [right(folder), f"Wrong={sys.executable} {folder / 'wrong.py'} {{file}} {{output}}"]
+    wrong = f"Wrong={sys.executable} {folder / 'wrong.py'} {{file}} {{output}}"
+    values.command = [right(folder), wrong + """ '--any={"other": {}}'"""]
     assert script.main(["benchmark_peers"]) == 0
     results = json.loads((folder / "out" / "results.json").read_text())
     assert list(results["systems"]) == ["MELODIC", "Right", "Wrong"]
@@ -118,6 +119,9 @@ def test_recordings_come_in_the_order_of_their_names_and_may_share_one(load: Cal
         ({"systems": "Nobody"}, "Nobody"),
         ({"output_dir": "{folder}/right.py"}, "right.py: cannot be made a folder"),
         ({"command": "Broken"}, "NAME=COMMAND"),
+        ({"command": "Broken=true --in={audio} {output_dir}"}, "a word of its own"),
+        ({"command": "Broken=true {audio}"}, "NAME=COMMAND"),
+        ({"command": "Broken=true '{audio} {output_dir}"}, "no closing quotation"),
         ({"command": "Fails=false {audio} {output_dir}", "systems": "Fails"}, "exit status 1"),
         ({"command": "Silent=true {audio} {output_dir}", "systems": "Silent"}, "wrote no MIDI"),
         ({"command": "Absent=/absent/program {audio} {output_dir}", "systems": "Absent"}, "cannot be run"),
