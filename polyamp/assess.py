@@ -1,7 +1,7 @@
 """How one example is scored, for each model type: what the model made of it beside what is true."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -52,6 +52,23 @@ def main_metric(hparams: MelodicHParams) -> str:
     return "family_macro_f1" if isinstance(hparams, TimbreHParams) else "note_onset_f1"
 
 
+def overall(hparams: MelodicHParams, assessments: Sequence[Assessment]) -> dict[str, float]:
+    """The mean of every metric over examples; the families that a Timbre model tells are scored over the notes of all of them.
+
+    Of single notes the mean of macro F1 would be the share that is right, in which rare families hardly count.
+    """
+    mean = metrics.aggregate([assessment.metrics for assessment in assessments])
+    if type(hparams) is not TimbreHParams:
+        return mean
+    matrices = [metrics.confusion_matrix(*assessment.families) for assessment in assessments if assessment.families]
+    return mean | _family_scores(np.sum(matrices, axis=0))
+
+
+def _family_scores(confusion: np.ndarray) -> dict[str, float]:
+    report = metrics.family_report(confusion)
+    return {f"family_{name}": report[name] for name in ("accuracy", "macro_f1", "weighted_f1")}
+
+
 def can_score(hparams: MelodicHParams, example: "Example") -> bool:
     """Whether there is something to score: a Timbre model, which says something of given notes, has to be given some."""
     return type(hparams) is not TimbreHParams or len(example.begun) > 0
@@ -92,9 +109,8 @@ def assess_timbre(model: keras.Model, hparams: TimbreHParams, example: "Example"
     posteriors = instruments.choose_families(probabilities, reference, hparams)
     estimate = instruments.with_programs(reference, posteriors, hparams)
     families = metrics.families_of(reference), posteriors.argmax(axis=1)
-    report = metrics.family_report(metrics.confusion_matrix(*families))
     by_itself = float(np.mean(probabilities.argmax(axis=1) == families[0]))
-    scores = {f"family_{name}": report[name] for name in ("accuracy", "macro_f1", "weighted_f1")}
+    scores = _family_scores(metrics.confusion_matrix(*families))
     return Assessment(scores | {"family_accuracy_by_note": by_itself}, reference, estimate, families)
 
 

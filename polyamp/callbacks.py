@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from polyamp import assess, atomic, checkpoint, checkpoint_file, metrics, startup
+from polyamp import assess, atomic, checkpoint, checkpoint_file, startup
 from polyamp.data.example import Example
 from polyamp.distribution import Distribution
 from polyamp.errors import CheckpointError, DataError, PolyampError
@@ -184,20 +184,18 @@ class Saver(keras.callbacks.Callback):
         checkpoint_file.save(path, self._whole_model, self._progress.meta, self._optimizer)
 
     def _validate(self, examples: Iterable[Example]) -> dict[str, float]:
-        """Mean scores over validation examples, taken whole; those without notes say nothing about families.
+        """Scores over validation examples, taken whole (`assess.overall`); those without notes say nothing about families.
 
         Raises:
             DataError: A record is damaged, or there is no example to score.
         """
         score = assess.assessor(self._hparams)
-        scores = [
-            score(self._whole_model, self._hparams, example).metrics
-            for example in examples
-            if assess.can_score(self._hparams, example)
+        assessments = [
+            score(self._whole_model, self._hparams, example) for example in examples if assess.can_score(self._hparams, example)
         ]
-        if not scores:
+        if not assessments:
             raise DataError("--validation_examples_path: holds no example with notes; the checkpoint has been saved.")
-        return metrics.aggregate(scores)
+        return assess.overall(self._hparams, assessments)
 
     def _log(self, values: dict[str, float]) -> None:
         """Adds a line to the log and points to the TensorBoard curves, at the step counted over all runs."""
